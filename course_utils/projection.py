@@ -1,0 +1,93 @@
+"""Notebook 01: vectors, linear maps and embeddings.
+
+A linear map answers each vector with its dot products against the rows of a weight matrix.
+Almost everything that a transformer learns is kept in such matrices.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+
+def dot_and_cosine(
+    a: Float[Tensor, "rows d"], b: Float[Tensor, "columns d"]
+) -> tuple[Float[Tensor, "rows columns"], Float[Tensor, "rows columns"]]:
+    """Dot product and cosine of every row of `a` with every row of `b`.
+
+    The cosine is the dot product divided by both lengths. With a vector of zeros it is 0.
+    """
+    dots = a @ b.T
+    lengths = a.norm(dim=-1)[:, None] * b.norm(dim=-1)[None, :]
+    cosines = torch.where(lengths > 0, dots / lengths.clamp_min(torch.finfo(dots.dtype).tiny), 0.0)
+    return dots, cosines
+
+
+def linear(
+    x: Float[Tensor, "*batch d_in"],
+    weight: Float[Tensor, "d_out d_in"],
+    bias: Float[Tensor, " d_out"] | None = None,
+) -> Float[Tensor, "*batch d_out"]:
+    """Apply one linear map to every vector of `x`: x Wᵀ + b.
+
+    The weight is stored as [d_out, d_in], as in `torch.nn.Linear`.
+    """
+    y = x @ weight.T
+    return y if bias is None else y + bias
+
+
+def embed(
+    ids: Int[Tensor, "batch tokens"], table: Float[Tensor, "vocabulary d_model"]
+) -> Float[Tensor, "batch tokens d_model"]:
+    """Row `ids[b, t]` of the table for every token, the same as one_hot(ids) @ table."""
+    return table[ids]
+
+
+def is_linear(f: Callable[[Tensor], Tensor], d: int) -> bool:
+    """Whether f(a x + b y) = a f(x) + b f(y) for random vectors of size `d` and random a, b.
+
+    A test on random inputs can be fooled only by a function made to fool it.
+    """
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(8):
+        x, y = torch.randn(2, d, generator=generator)
+        a, b = torch.randn(2, generator=generator)
+        if not torch.allclose(f(a * x + b * y), a * f(x) + b * f(y), rtol=1e-4, atol=1e-4):
+            return False
+    return True
+
+
+def batched_shapes(shape_a: Sequence[int], shape_b: Sequence[int]) -> tuple[int, ...] | None:
+    """Shape of `A @ B` for tensors of two or more axes, or None where the product does not exist.
+
+    The last two axes are multiplied. The axes before them are batch axes: aligned from the right,
+    and a missing axis or one of size 1 is repeated to fit.
+    """
+    *batch_a, rows, inner_a = shape_a
+    *batch_b, inner_b, columns = shape_b
+    if inner_a != inner_b:
+        return None
+    length = max(len(batch_a), len(batch_b))
+    batch_a = [1] * (length - len(batch_a)) + batch_a
+    batch_b = [1] * (length - len(batch_b)) + batch_b
+    batch = []
+    for size_a, size_b in zip(batch_a, batch_b, strict=True):
+        if size_a != size_b and 1 not in (size_a, size_b):
+            return None
+        batch.append(size_b if size_a == 1 else size_a)
+    return (*batch, rows, columns)
+
+
+class Linear(nn.Linear):
+    """`torch.nn.Linear` that computes with this module's `linear`."""
+
+    def forward(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_out"]:
+        return linear(x, self.weight, self.bias)
+
+
+class Embedding(nn.Embedding):
+    """`torch.nn.Embedding` that looks rows up with this module's `embed`."""
+
+    def forward(self, ids: Int[Tensor, "batch tokens"]) -> Float[Tensor, "batch tokens d_model"]:
+        return embed(ids, self.weight)
