@@ -1,0 +1,1 @@
+"""Texts to learn from: generators whose exact probabilities, and so the lowest loss, are known."""

@@ -1,0 +1,35 @@
+"""What a check found out, in a form that can be sent between processes and shown."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The result of a check.
+
+    `state` is "right", "wrong" or "unfinished". `headline` is one sentence for the learner; the
+    other fields hold what there is to show beside it. `mistake` and `says` are set where the
+    answer behaves like a known mistake. `lines` are the learner's own lines on the way to an error.
+    """
+
+    part: str
+    state: str
+    headline: str
+    case: str = ""
+    call: str = ""
+    inputs: tuple[tuple[str, str], ...] = ()
+    expected: str = ""
+    got: str = ""
+    mistake: str = ""
+    says: str = ""
+    lines: tuple[tuple[int, str], ...] = ()
+    printed: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> "Verdict":
+        pairs = {name: tuple(tuple(pair) for pair in fields[name]) for name in ("inputs", "lines")}
+        return cls(**{**fields, **pairs})
