@@ -116,7 +116,7 @@ def scaled_dot_product_attention(
 
 
 class MultiHeadAttention(nn.Module):
-    """Several attention heads side by side, mixed by an output map (Vaswani et al. 2017, §3.2.2)."""
+    """Attention heads side by side, mixed by an output map (Vaswani et al. 2017, §3.2.2)."""
 
     def __init__(self, d_model: int, n_heads: int):
         super().__init__()
@@ -135,7 +135,7 @@ class MultiHeadAttention(nn.Module):
         mask: Bool[Tensor, "..."] | None = None,
         bias: Float[Tensor, "..."] | None = None,
     ) -> Float[Tensor, "batch query d_model"]:
-        """`x` asks `memory`, or itself where there is none. `mask` and `bias` as in `attention_weights`."""
+        """`x` asks `memory`, or itself where there is none. Masks are those of `attention_weights`."""
         memory = x if memory is None else memory
         query, key, value = (
             split_heads(projected, self.n_heads)
@@ -178,8 +178,16 @@ def record() -> Iterator[dict[str, Tensor]]:
             recorded_weights(query, key, mask, bias)
         return output
 
-    entered = register_module_forward_pre_hook(lambda module, args: running.append(module))
-    left = register_module_forward_hook(lambda module, args, output: running.pop(), always_call=True)
+    def enter(module: nn.Module, args: tuple) -> None:
+        running.append(module)
+
+    def leave(module: nn.Module, args: tuple, output: object) -> None:
+        running.pop()
+
+    hooks = (
+        register_module_forward_pre_hook(enter),
+        register_module_forward_hook(leave, always_call=True),
+    )
     parts = {"attention_weights": weigh, "scaled_dot_product_attention": attend}
     globals().update(
         attention_weights=recorded_weights, scaled_dot_product_attention=recorded_attention
@@ -188,5 +196,5 @@ def record() -> Iterator[dict[str, Tensor]]:
         yield maps
     finally:
         globals().update(parts)
-        entered.remove()
-        left.remove()
+        for hook in hooks:
+            hook.remove()

@@ -14,7 +14,7 @@ def causal_mask(n_tokens: int) -> Bool[Tensor, "tokens tokens"]:
 
 
 class GPT(nn.Module):
-    """Embeddings, blocks, a last norm and a head that scores every next token (Radford et al. 2019)."""
+    """Embeddings, blocks, a norm, and a head that scores every next token (Radford et al. 2019)."""
 
     def __init__(self, vocabulary: int, d_model: int, n_heads: int, n_layers: int, context: int):
         super().__init__()
@@ -26,9 +26,7 @@ class GPT(nn.Module):
         self.norm = nn.LayerNorm(d_model)
         self.head = Linear(d_model, vocabulary, bias=False)
 
-    def forward(
-        self, ids: Int[Tensor, "batch tokens"]
-    ) -> Float[Tensor, "batch tokens vocabulary"]:
+    def forward(self, ids: Int[Tensor, "batch tokens"]) -> Float[Tensor, "batch tokens vocabulary"]:
         n_tokens = ids.shape[1]
         positions = torch.arange(n_tokens, device=ids.device)
         x = self.embed(ids) + self.positions(positions[None, :])

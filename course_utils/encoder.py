@@ -9,7 +9,7 @@ from course_utils.projection import Linear
 
 
 class FeedForward(nn.Module):
-    """Two linear maps with a GELU between them, the same for every token (Vaswani et al. 2017, §3.3)."""
+    """Two linear maps with a GELU between, alike for every token (Vaswani et al. 2017, §3.3)."""
 
     def __init__(self, d_model: int, d_hidden: int):
         super().__init__()

@@ -81,7 +81,7 @@ def sample(random: Random) -> list[str]:
 
 
 def log_probability(words: Sequence[str]) -> float:
-    """Natural logarithm of the probability that `sample` draws `words`; -inf where it never does."""
+    """Logarithm of the probability that `sample` draws `words`, in nats; -inf if it never does."""
     _refuse_text(words)
     total, rest = 0.0, _WHOLE_SENTENCE
     for word in [*words, END]:
@@ -139,7 +139,7 @@ def encode(words: Sequence[str]) -> Int[Tensor, " tokens"]:
 
 
 def decode(ids: Int[Tensor, " tokens"] | Iterable[int]) -> list[str]:
-    """The words behind `ids`: the inverse of `encode`. A ValueError names an id that is no word's."""
+    """The words behind `ids`: the inverse of `encode`. A ValueError names an id without a word."""
     numbers = [int(index) for index in ids]
     for index in numbers:
         if not 0 <= index < len(VOCABULARY):

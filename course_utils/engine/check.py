@@ -21,6 +21,8 @@ TOLERANCE = {  # relative, absolute
     torch.float16: (1e-2, 1e-2),
 }
 
+TOO_MUCH_MEMORY = "Your code asked for more memory than a check may use."
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -52,6 +54,8 @@ def check(exercise: Exercise, part: Part) -> Verdict:
         seen = observe(part, case)
         if isinstance(seen.error, NotImplementedError):
             return Verdict(exercise.part, "unfinished", "Not written yet.")
+        if seen.error is not None and _out_of_memory(seen.error):
+            return Verdict(exercise.part, "wrong", TOO_MUCH_MEMORY, lines=_lines_of(seen.error))
         difference = compare(wanted, seen)
         if difference:
             return _explain(exercise, part, cases, case, seen, difference)
@@ -61,7 +65,7 @@ def check(exercise: Exercise, part: Part) -> Verdict:
         except Wrong as wrong:
             return Verdict(exercise.part, "wrong", str(wrong))
         except Exception as error:
-            return _stopped(exercise, error)
+            return stopped(exercise, error)
     return Verdict(exercise.part, "right", "Right.")
 
 
@@ -72,7 +76,9 @@ def recognise(exercise: Exercise, part: Part, cases: Sequence[Case]) -> Mistake 
     values_right = all(_same_result(a, b) for a, b in zip(seen, wanted, strict=True))
     same = _same_effects if values_right else _same_result
     for mistake in exercise.mistakes:
-        if all(same(observe(mistake.part, case), one) for case, one in zip(cases, seen, strict=True)):
+        if all(
+            same(observe(mistake.part, case), one) for case, one in zip(cases, seen, strict=True)
+        ):
             return mistake
     return None
 
@@ -120,7 +126,9 @@ def compare(wanted: Outcome, seen: Outcome) -> Difference | None:
 def compare_values(wanted: Any, seen: Any, what: str) -> Difference | None:
     """Compare two results: their types, shapes, dtypes and values."""
     if seen is None and wanted is not None:
-        return Difference(f"{what.capitalize()} is None. Is the `return` missing?", show(wanted), "None")
+        return Difference(
+            f"{what.capitalize()} is None. Is the `return` missing?", show(wanted), "None"
+        )
     if isinstance(wanted, Tensor):
         return _compare_tensors(wanted, seen, what)
     if type(seen) is not type(wanted):
@@ -207,7 +215,9 @@ def _compare_gradients(name: str, wanted: Tensor | None, seen: Tensor | None) ->
     if _close(wanted, seen):
         return None
     if bool(seen.isnan().any()):
-        return Difference(f"The values are right, but the gradient with respect to `{name}` is NaN.")
+        return Difference(
+            f"The values are right, but the gradient with respect to `{name}` is NaN."
+        )
     return Difference(
         f"The values are right, but the gradient with respect to `{name}` is not. Is a part of the "
         "computation detached?",
@@ -275,8 +285,8 @@ def _gradients(value: Any, leaves: Mapping[str, Any]) -> dict[str, Tensor | None
     """Gradient of a fixed random mix of the result with respect to every watched argument."""
     watched = {name: leaf for name, leaf in leaves.items() if isinstance(leaf, Tensor)}
     watched = {name: leaf for name, leaf in watched.items() if leaf.requires_grad}
-    results = value if isinstance(value, tuple) else (value,)
-    results = [one for one in results if isinstance(one, Tensor) and one.requires_grad]
+    entries = value if isinstance(value, tuple) else (value,)
+    results = [one for one in entries if isinstance(one, Tensor) and one.requires_grad]
     if not watched or not results:
         return dict.fromkeys(watched)
     generator = torch.Generator().manual_seed(1)
@@ -321,7 +331,11 @@ def _explain(
     )
 
 
-def _stopped(exercise: Exercise, error: BaseException) -> Verdict:
+def _out_of_memory(error: BaseException) -> bool:
+    return isinstance(error, MemoryError) or "can't allocate memory" in str(error)
+
+
+def stopped(exercise: Exercise, error: BaseException) -> Verdict:
     return Verdict(exercise.part, "wrong", _error_sentence(error), lines=_lines_of(error))
 
 
@@ -336,7 +350,9 @@ def _lines_of(error: BaseException) -> tuple[tuple[int, str], ...]:
     """Numbers and texts of the learner's own lines on the way to the error."""
     frames = traceback.extract_tb(error.__traceback__)
     return tuple(
-        (frame.lineno or 0, frame.line or "") for frame in frames if frame.filename.startswith("your cell")
+        (frame.lineno or 0, frame.line or "")
+        for frame in frames
+        if frame.filename.startswith("your cell")
     )
 
 
@@ -346,7 +362,9 @@ def _signature_problem(exercise: Exercise, part: Part) -> str:
     wanted = _parameters(reference(exercise.part))
     seen = _parameters(part)
     extra = [p for p in seen[len(wanted) :] if p.default is p.empty and p.kind in (0, 1, 3)]
-    same = [(p.name, p.default) for p in seen[: len(wanted)]] == [(p.name, p.default) for p in wanted]
+    same = [(p.name, p.default) for p in seen[: len(wanted)]] == [
+        (p.name, p.default) for p in wanted
+    ]
     if same and not extra:
         return ""
     return (

@@ -33,3 +33,11 @@ class Verdict:
     def from_dict(cls, fields: dict[str, Any]) -> "Verdict":
         pairs = {name: tuple(tuple(pair) for pair in fields[name]) for name in ("inputs", "lines")}
         return cls(**{**fields, **pairs})
+
+
+def too_slow(seconds: float) -> str:
+    """The sentence for code that was stopped because it did not end."""
+    return (
+        f"Your code did not finish within {seconds:g} seconds and was stopped. "
+        "Is there an endless loop?"
+    )

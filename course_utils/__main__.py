@@ -1,0 +1,68 @@
+"""The command line: `python -m course_utils progress`, and so on."""
+
+import argparse
+
+from course_utils import exercises
+from course_utils.engine import completes, loading, parts, store
+
+
+def main() -> int:
+    """Run one command; 0 where all is well."""
+    parser = argparse.ArgumentParser(prog="python -m course_utils", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("progress", help="which parts are yours")
+    commands.add_parser("check", help="check your saved parts once more")
+    for name, text in (
+        ("hint", "the hints for a part"),
+        ("solution", "the solution of a part"),
+        ("reset", "make a part blank again (your text is put aside); `all` for every part"),
+    ):
+        commands.add_parser(name, help=text).add_argument("part", help="such as attention.softmax")
+    chosen = parser.parse_args()
+    try:
+        return COMMANDS[chosen.command](chosen)
+    except KeyError as error:
+        parser.error(str(error.args[0]))
+
+
+def show_progress(chosen: argparse.Namespace) -> int:
+    """List every part, and count yours."""
+    for exercise in exercises.all_exercises():
+        mark = "x" if parts.is_yours(exercise.part) else " "
+        print(f"[{mark}] {exercise.notebook}  {exercise.part}")
+    mine, all_parts = completes.count()
+    print(f"{mine} of {all_parts} parts are yours (kept in {store.home()})")
+    return 0
+
+
+def show_hints(chosen: argparse.Namespace) -> int:
+    """Print every hint of a part."""
+    for number, hint in enumerate(exercises.find(chosen.part).hints, 1):
+        print(f"{number}. {hint}")
+    return 0
+
+
+def check_saved(chosen: argparse.Namespace) -> int:
+    """Check every saved part against its exercise."""
+    verdicts = [loading.check_saved(saved) for saved in store.load()]
+    for verdict in verdicts:
+        print(f"{verdict.part}: {verdict.headline}")
+    return 0 if all(verdict.state == "right" for verdict in verdicts) else 1
+
+
+def _print(note: object) -> int:
+    print(note)
+    return 0
+
+
+COMMANDS = {
+    "progress": show_progress,
+    "check": check_saved,
+    "hint": show_hints,
+    "solution": lambda chosen: _print(completes.solution(chosen.part)),
+    "reset": lambda chosen: _print(completes.reset(chosen.part)),
+}
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,186 @@
+"""The process in which a learner's code is tried before it gets near the notebook.
+
+It reads requests as JSON lines and answers each with a verdict. What the code under test does to
+its process (exits, loops, fills the memory, patches torch) ends with the process, at most.
+"""
+
+import builtins
+import io
+import json
+import linecache
+import math
+import os
+import sys
+import threading
+from contextlib import redirect_stderr, redirect_stdout
+from typing import Any, TextIO
+
+import torch
+from torch.nn import functional
+
+from course_utils import exercises
+from course_utils.engine import install, parts
+from course_utils.engine.check import check, stopped
+from course_utils.engine.verdict import Verdict, too_slow
+
+PRINTED_AT_MOST = 2_000
+MEMORY = 2 << 30
+WATCHED = (torch, torch.Tensor, functional, math, builtins)
+
+
+class Bounded(io.TextIOBase):
+    """Keeps the beginning of what is written to it and counts the rest."""
+
+    def __init__(self) -> None:
+        self.kept, self.dropped = "", 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        room = PRINTED_AT_MOST - len(self.kept)
+        self.kept += text[:room]
+        self.dropped += max(0, len(text) - room)
+        return len(text)
+
+    def text(self) -> str:
+        more = f"\n… and {self.dropped:,} characters more" if self.dropped else ""
+        return self.kept + more
+
+
+def examine(part: str, source: str) -> Verdict:
+    """Run the source in the part's module, check what it defines, and put the module back."""
+    namespace = parts.namespace(part)
+    before = dict(namespace)
+    printed = Bounded()
+    try:
+        with redirect_stdout(printed), redirect_stderr(printed):
+            verdict = _examine(part, source, before)
+    finally:
+        namespace.clear()
+        namespace.update(before)
+    return Verdict.from_dict({**verdict.to_dict(), "printed": printed.text()})
+
+
+def _examine(part: str, source: str, before: dict[str, Any]) -> Verdict:
+    exercise = exercises.find(part)
+    try:
+        install.run(part, source, install.cell_name(part))
+    except (Exception, SystemExit) as error:
+        return stopped(exercise, error)
+    namespace = parts.namespace(part)
+    for name, value in before.items():
+        if name not in (exercise.name, "__builtins__") and namespace.get(name) is not value:
+            return Verdict(
+                part,
+                "wrong",
+                f"Your cell also defines `{name}`, which the module has already. "
+                "Give your own helper another name.",
+            )
+    return check(exercise, namespace[exercise.name])
+
+
+# --- the process ---------------------------------------------------------------------------------
+
+
+def serve(requests: TextIO, answers: TextIO) -> None:
+    """Answer requests until there are no more, or until the code under test has changed torch."""
+    untouched = _snapshot()
+    print(json.dumps({"ready": True}), file=answers, flush=True)
+    for line in requests:
+        request = json.loads(line)
+        with _Watchdog(request["part"], request["seconds"], answers):
+            verdict = examine(request["part"], request["source"])
+        _reset_torch()
+        leaving = _touched(untouched)
+        _answer(answers, verdict, leaving)
+        if leaving:
+            return
+
+
+def _answer(answers: TextIO, verdict: Verdict, leaving: bool) -> None:
+    print(json.dumps({"verdict": verdict.to_dict(), "leaving": leaving}), file=answers, flush=True)
+
+
+class _Watchdog:
+    """Answers for code that does not end, with the line it was in, and ends the process."""
+
+    def __init__(self, part: str, seconds: float, answers: TextIO):
+        self.part, self.seconds, self.answers = part, seconds, answers
+        self.main = threading.get_ident()
+        self.timer = threading.Timer(seconds, self._give_up)
+        self.timer.daemon = True
+
+    def __enter__(self) -> None:
+        self.timer.start()
+
+    def __exit__(self, *error: object) -> None:
+        self.timer.cancel()
+
+    def _give_up(self) -> None:
+        frame = sys._current_frames().get(self.main)
+        name = install.cell_name(self.part)
+        lines: list[int] = []
+        while frame:
+            if frame.f_code.co_filename == name:
+                lines.insert(0, frame.f_lineno)
+            frame = frame.f_back
+        verdict = Verdict(
+            self.part,
+            "wrong",
+            too_slow(self.seconds),
+            lines=tuple((line, linecache.getline(name, line).rstrip()) for line in lines),
+        )
+        _answer(self.answers, verdict, leaving=True)
+        os._exit(1)
+
+
+def _snapshot() -> list[dict[str, Any]]:
+    return [dict(vars(watched)) for watched in WATCHED]
+
+
+def _touched(untouched: list[dict[str, Any]]) -> bool:
+    return any(
+        vars(watched).get(name) is not value
+        for watched, before in zip(WATCHED, untouched, strict=True)
+        for name, value in before.items()
+    )
+
+
+def _reset_torch() -> None:
+    torch.set_default_dtype(torch.float32)
+    torch.set_default_device(None)
+    torch.set_grad_enabled(True)
+    torch.set_num_threads(1)
+
+
+def _limit_memory() -> None:
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return
+    with (
+        open("/proc/self/statm") if os.path.exists("/proc/self/statm") else io.StringIO("0") as file
+    ):
+        used = int(file.read().split()[0]) * resource.getpagesize()
+    if used:
+        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+        resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, hard))
+
+
+def main() -> None:
+    """Keep the two pipes for ourselves: what the code under test prints must not get into them."""
+    requests = os.fdopen(os.dup(0), encoding="utf-8")
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(nothing, descriptor)
+    parts.references()
+    exercises.all_exercises()
+    _reset_torch()
+    _limit_memory()
+    serve(requests, answers)
+
+
+if __name__ == "__main__":
+    main()

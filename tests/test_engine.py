@@ -1,0 +1,363 @@
+"""The engine as a learner meets it: cells run in a real IPython, checked by a real worker."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.utils.capture import capture_output
+
+import course_utils
+from course_utils import attention
+from course_utils.engine import checker, completes, install, loading, notebook, parts, store
+
+HEAD = '@completes("attention.softmax")\ndef softmax(scores, dim: int = -1):\n'
+RIGHT = HEAD + "    return torch.softmax(scores, dim)\n"
+WRONG = HEAD + "    return torch.softmax(scores, -1)\n"
+
+Run = Callable[[str], str]
+
+
+@pytest.fixture(scope="module")
+def shell() -> Iterator[Any]:
+    """An IPython with the course's hooks."""
+    shell = InteractiveShell.instance(colors="nocolor")
+    notebook.hook(shell)
+    shell.run_cell("import math, torch\nfrom torch import nn\nfrom course_utils import *")
+    yield shell
+    InteractiveShell.clear_instance()
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty folder of parts; afterwards every part is the reference again."""
+    monkeypatch.setenv("COURSE_UTILS_HOME", str(tmp_path / "my_parts"))
+    monkeypatch.delenv("COURSE_UTILS_STRICT", raising=False)
+    parts.references()
+    yield tmp_path / "my_parts"
+    for part in parts.references():
+        install.uninstall(part)
+
+
+@pytest.fixture
+def run(shell: Any, home: Path) -> Run:
+    """Run a cell; gives what it shows. Neither it nor the cell below may fail."""
+
+    def run_cell(cell: str) -> str:
+        with capture_output() as shown:
+            result = shell.run_cell(cell, store_history=True)
+        assert result.success, shown.stdout
+        shell.run_cell("below = attention.softmax(torch.tensor([0.0, 0.0]))", silent=True)
+        assert shell.user_ns.pop("below").tolist() == [0.5, 0.5]
+        return shown.stdout + "".join(output.data["text/plain"] for output in shown.outputs)
+
+    return run_cell
+
+
+def said(text: str, sentence: str, state: str = "is not right yet") -> None:
+    """The panel is there, in the given state, with the given words."""
+    assert f"attention.softmax {state}" in text
+    assert sentence in text
+    assert not parts.is_yours("attention.softmax") or state == "is yours"
+
+
+# --- what a learner may write --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "body", ['raise NotImplementedError("your turn")', "...", "pass", '"""To do."""']
+)
+def test_unfinished_code_is_no_error(run: Run, body: str) -> None:
+    said(run(f"{HEAD}    {body}\n"), "everything below works", "is not written yet")
+
+
+BROKEN = {
+    "a syntax error": ("return torch.exp(scores", "line 3: '(' was never closed"),
+    "a return at the wrong place": ("return scores\nreturn 1", "Python cannot read line 4"),
+    "a wrong name inside": ("return torch.softmax(score, dim)", "name 'score' is not defined"),
+    "a list for a tensor": ("return scores.tolist()", "should be a tensor, yours is a list"),
+    "no return": ("torch.softmax(scores, dim)", "Is the `return` missing?"),
+    "a wrong shape": (
+        "return torch.softmax(scores, dim)[None]",
+        "should have the shape [3], yours has [1, 3]",
+    ),
+    "a wrong dtype": (
+        "return torch.softmax(scores, dim).double()",
+        "should have the dtype torch.float32",
+    ),
+    "NaN": ("return torch.softmax(scores, dim) * math.nan", "contains NaN"),
+    "a change in place": (
+        "scores -= scores.amax(dim, keepdim=True)\n    return torch.softmax(scores, dim)",
+        "changes `scores` in place",
+    ),
+    "no gradient": (
+        "return torch.softmax(scores.detach(), dim)",
+        "no gradient flows back to `scores`",
+    ),
+    "a huge allocation": ("return torch.ones(10**11)", "more memory than a check may use"),
+    "a megabyte printed": ("print('x' * 1_000_000)\n    return scores", "characters more"),
+    "exit()": ("exit()", "asks Python to exit"),
+    "the end of the process": ("import os; os._exit(0)", "ended the Python process"),
+    "a patched torch": ("torch.softmax = lambda s, d: s\n    return scores", "numbers are wrong"),
+    "endless recursion": ("return softmax(scores, dim)", "RecursionError"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken_code_is_explained(run: Run, name: str) -> None:
+    body, sentence = BROKEN[name]
+    said(run(f"{HEAD}    {body}\n"), sentence)
+    said(run(RIGHT), "Saved in", "is yours")
+
+
+def test_an_endless_loop_is_stopped(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checker.Checker.examine, "__defaults__", (1.0,))
+    text = run(HEAD + "    while True:\n        pass\n")
+    said(text, "did not finish within 1 seconds")
+    assert "line 3: while True:" in text or "line 4: pass" in text
+
+
+def test_a_wrong_name(run: Run) -> None:
+    run(RIGHT)
+    completes.reset("attention.softmax")
+    text = run(RIGHT.replace("def softmax", "def soft_max"))
+    said(text, "This cell should define `softmax`, and it defines `soft_max`")
+
+
+def test_a_wrong_signature(run: Run) -> None:
+    text = run(RIGHT.replace("scores, dim: int = -1", "scores, axis"))
+    said(text, "`softmax` takes (scores, dim=-1), yours takes (scores, axis)")
+
+
+def test_a_helper_from_another_cell(run: Run, shell: Any) -> None:
+    shell.run_cell("def rotate(x):\n    return x")
+    text = run(HEAD + "    return rotate(scores)\n")
+    said(text, "Your code uses `rotate`, defined in another cell. Move it into this one")
+
+
+def test_a_missing_import(run: Run) -> None:
+    said(run(HEAD + "    return np.exp(scores)\n"), "Add `import numpy as np`")
+
+
+def test_an_unknown_annotation(run: Run) -> None:
+    cell = RIGHT.replace("dim: int", "dim: Foat")
+    said(run(cell), "name 'Foat' is not defined")
+
+
+def test_a_helper_with_the_name_of_a_part(run: Run) -> None:
+    cell = RIGHT + "def merge_heads(x):\n    return x\n"
+    said(
+        run(cell.replace("return torch", "merge_heads(scores)\n    return torch")),
+        "also defines `merge_heads`",
+    )
+
+
+def test_only_what_the_part_uses_is_kept(run: Run, home: Path) -> None:
+    cell = "import torch.nn.functional as F\nSMALL = 0\n" + HEAD
+    cell += "    return _soft(scores, dim) + SMALL\n\n\n"
+    cell += "def _soft(s, d):\n    return F.softmax(s, d)\n\n\nprint('try', softmax)\n"
+    said(run(cell), "Saved in", "is yours")
+    kept = (home / "attention.py").read_text()
+    assert "_soft" in kept and "SMALL" in kept and "import torch.nn.functional" in kept
+    assert "print" not in kept and "completes" not in kept
+
+
+def test_tracebacks_show_the_learners_lines(run: Run) -> None:
+    run(
+        HEAD
+        + "    if scores.shape[0] == 77:\n        raise ValueError('mine')\n"
+        + "    return torch.softmax(scores, dim)\n"
+    )
+    with pytest.raises(ValueError, match="mine") as caught:
+        attention.softmax(torch.zeros(77))
+    entry = caught.traceback[-1]
+    assert str(entry.path) == "your cell (attention.softmax)" and entry.lineno + 1 == 4
+
+
+# --- what stays --------------------------------------------------------------------------------
+
+
+def test_a_right_part_is_used_by_the_package(run: Run) -> None:
+    run(HEAD + "    global used\n    used = True\n    return torch.softmax(scores, dim)\n")
+    q = torch.randn(1, 2, 3, 4)
+    attention.attention_weights(q, q)
+    assert attention.used  # type: ignore[attr-defined]
+    del attention.used  # type: ignore[attr-defined]
+
+
+def test_a_later_wrong_version_loses_nothing(run: Run, home: Path) -> None:
+    run(RIGHT)
+    before = (home / "attention.py").read_bytes()
+    text = run(WRONG)
+    assert "Your version that passed before stays in use" in text
+    assert (home / "attention.py").read_bytes() == before
+    assert parts.is_yours("attention.softmax")
+
+
+def test_reset_puts_the_text_aside(run: Run, home: Path) -> None:
+    run(RIGHT)
+    completes.reset("attention.softmax")
+    assert not parts.is_yours("attention.softmax")
+    (aside,) = (home / "put_aside").iterdir()
+    assert "return torch.softmax" in aside.read_text()
+    assert "=== attention.softmax" not in (home / "attention.py").read_text()
+
+
+def test_reset_of_an_unknown_part_names_the_parts() -> None:
+    with pytest.raises(KeyError, match=r"there is no part 'attention.sofmax'.*attention.softmax"):
+        completes.reset("attention.sofmax")
+
+
+def test_a_read_only_folder(run: Run, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blocked = home.parent / "file"
+    blocked.write_text("no folder")  # even root cannot make a folder inside a file
+    monkeypatch.setenv("COURSE_UTILS_HOME", str(blocked / "my_parts"))
+    said(run(RIGHT), "could not be saved", "is yours")
+
+
+def test_strict_mode_raises(shell: Any, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COURSE_UTILS_STRICT", "1")
+    for cell in (WRONG, HEAD + "    ...", HEAD + "    return ("):
+        with capture_output():
+            result = shell.run_cell(cell, store_history=True)
+        assert isinstance(result.error_in_exec, completes.NotYours)
+
+
+def test_hints_come_one_at_a_time() -> None:
+    first, second = completes.hint("attention.softmax"), completes.hint("attention.softmax")
+    assert first.title.startswith("Hint 1 of") and second.title.startswith("Hint 2 of")
+    assert "def softmax" in completes.solution("attention.softmax").text
+
+
+def test_panels_escape_what_they_show(run: Run, shell: Any) -> None:
+    with capture_output() as shown:
+        shell.run_cell(
+            HEAD + "    raise ValueError('<script>alert(1)</script>')", store_history=True
+        )
+    html = shown.outputs[0].data["text/html"]
+    assert "&lt;script&gt;" in html and "<script" not in html
+    assert 'role="status"' in html and "<summary>Hint 1</summary>" in html
+
+
+# --- the files -----------------------------------------------------------------------------------
+
+
+def load(home: Path, code: str = "") -> str:
+    """What a fresh Python prints when it imports the course."""
+    program = f"import course_utils\nfrom course_utils.engine import parts\n{code}"
+    command = [sys.executable, "-c", program]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+IS_YOURS = "print(parts.is_yours('attention.softmax'))"
+
+
+def test_a_fresh_python_uses_the_saved_parts(run: Run, home: Path) -> None:
+    run(RIGHT)
+    shown = load(home, IS_YOURS)
+    assert f"course_utils: 1 of {len(parts.references())} parts are yours" in shown
+    assert shown.endswith("True\n")
+
+
+def test_saved_parts_can_be_left_out(run: Run, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(RIGHT)
+    monkeypatch.setenv("COURSE_UTILS_PARTS", "reference")
+    assert load(home, IS_YOURS) == "False\n"
+
+
+def test_a_part_edited_by_hand_is_checked_again(run: Run, home: Path) -> None:
+    run(RIGHT)
+    path = home / "attention.py"
+    right = path.read_text()
+    path.write_text(right.replace("torch.softmax(scores, dim)", "torch.softmax(scores, 0)"))
+    shown = load(home, IS_YOURS)
+    assert (
+        "attention.softmax" in shown and "no longer passes" in shown and shown.endswith("False\n")
+    )
+    path.write_text(right.replace("torch.softmax(scores, dim)", "scores.softmax(dim)"))
+    assert load(home, IS_YOURS).endswith("True\n")
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda text: text.replace("def softmax", "def softmax(("),
+        lambda text: text[: len(text) // 2],
+        lambda text: "\x00\x01 no part at all",
+        lambda text: text.replace("seal ", "seal x"),
+        lambda text: "",
+        lambda text: (
+            text + "\n# === other.thing === passed 2026-01-01 00:00, seal 0\nwhile True: pass\n"
+        ),
+    ],
+)
+def test_a_spoilt_file_never_stops_the_import(
+    run: Run, home: Path, spoil: Callable[[str], str]
+) -> None:
+    run(RIGHT)
+    path = home / "attention.py"
+    path.write_text(spoil(path.read_text()))
+    assert "course_utils: " in load(home)
+
+
+def test_bytes_that_are_no_text_are_kept(run: Run, home: Path) -> None:
+    home.mkdir(parents=True, exist_ok=True)
+    (home / "attention.py").write_bytes(b"\xff\xfe precious \x80\n")
+    assert "holds no part that can be read" in load(home)
+    run(RIGHT)
+    assert b"\xff\xfe precious \x80" in (home / "attention.py").read_bytes()
+    assert load(home, IS_YOURS).endswith("True\n")
+
+
+SAVE_MANY = """
+import sys
+from course_utils.engine import store
+for number in range(20):
+    store.save(sys.argv[1], f"def f():\\n    return {number}\\n")
+"""
+
+
+def test_two_notebooks_save_at_once(home: Path) -> None:
+    names = ["attention.softmax", "attention.mix_values", "attention.split_heads"]
+    running = [subprocess.Popen([sys.executable, "-c", SAVE_MANY, name]) for name in names]
+    assert [process.wait() for process in running] == [0, 0, 0]
+    saved = {one.part: one for one in store.load()}
+    assert set(saved) == set(names)
+    assert all("return 19" in one.source and one.as_it_passed for one in saved.values())
+
+
+def test_a_process_killed_while_saving_leaves_the_old_text(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.save("attention.softmax", "def softmax(): ...\n")
+    program = (
+        "import os\nfrom course_utils.engine import store\n"
+        "os.fsync = lambda descriptor: os._exit(9)\n"
+        "store.save('attention.softmax', 'def softmax(): lost\\n')\n"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 9
+    (saved,) = store.load()
+    assert saved.source == "def softmax(): ...\n"
+    store.save("attention.softmax", "def softmax(): 'next'\n")  # the lock died with the process
+    assert "next" in store.load()[0].source
+
+
+def test_a_helper_that_another_part_defines_already(run: Run, home: Path) -> None:
+    helper = "def _help(x):\n    return x * {}\n"
+    store.save(
+        "attention.mix_values",
+        "def mix_values(weights, value):\n    return _help(weights) @ value\n\n\n"
+        + helper.format(1),
+    )
+    cell = HEAD + "    return torch.softmax(_help(scores), dim)\n\n\n"
+    said(run(cell + helper.format("1.0")), "has a helper `_help` already")
+    said(run(cell + helper.format(1)), "Saved in", "is yours")
+
+
+def test_import_line_counts(home: Path) -> None:
+    assert loading.summary(["x"]).splitlines()[0].startswith("course_utils: 0 of ")
+    assert course_utils.__version__
