@@ -7,6 +7,8 @@ Masks are boolean, True where a query may look at a key, as in
 `torch.nn.functional.scaled_dot_product_attention`.
 """
 
+import functools
+import inspect
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -135,7 +137,7 @@ class MultiHeadAttention(nn.Module):
         mask: Bool[Tensor, "..."] | None = None,
         bias: Float[Tensor, "..."] | None = None,
     ) -> Float[Tensor, "batch query d_model"]:
-        """`x` asks `memory`, or itself where there is none. Masks are those of `attention_weights`."""
+        """`x` asks `memory`, or itself. `mask` and `bias` go to `attention_weights`."""
         memory = x if memory is None else memory
         query, key, value = (
             split_heads(projected, self.n_heads)
@@ -166,6 +168,7 @@ def record() -> Iterator[dict[str, Tensor]]:
         calls = sum(known.split("#")[0] == label for known in maps)
         return f"{label}#{calls + 1}" if calls else label
 
+    @functools.wraps(weigh)
     def recorded_weights(*args, **kwargs):
         weights = weigh(*args, **kwargs)
         maps[path()] = weights.detach()
@@ -175,7 +178,8 @@ def record() -> Iterator[dict[str, Tensor]]:
         before = len(maps)
         output = attend(query, key, value, mask, bias)
         if len(maps) == before:  # a fused kernel never forms the weights: form them here
-            recorded_weights(query, key, mask, bias)
+            weights = inspect.unwrap(weigh)(query, key, mask, bias)
+            maps[path()] = weights.detach()
         return output
 
     def enter(module: nn.Module, args: tuple) -> None:

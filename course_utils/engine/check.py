@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from course_utils.engine.parts import reference
 from course_utils.engine.verdict import Verdict
 from course_utils.exercises import Case, Exercise, Mistake, Wrong
 from course_utils.exercises.exercise import Part
@@ -32,6 +33,7 @@ class Outcome:
     error: BaseException | None = None
     changed: tuple[str, ...] = ()
     gradients: Mapping[str, Tensor | None] = field(default_factory=dict)
+    backward_error: RuntimeError | None = None
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,10 @@ def observe(part: Part, case: Case) -> Outcome:
     except (Exception, SystemExit) as error:
         return Outcome(error=error)
     changed = tuple(name for name in given if not _equal(before[name], given[name]))
-    return Outcome(value, None, changed, _gradients(value, leaves))
+    try:
+        return Outcome(value, None, changed, _gradients(value, leaves))
+    except RuntimeError as error:
+        return Outcome(value, None, changed, dict.fromkeys(leaves), error)
 
 
 def compare(wanted: Outcome, seen: Outcome) -> Difference | None:
@@ -116,6 +121,8 @@ def compare(wanted: Outcome, seen: Outcome) -> Difference | None:
             f"The values are right, but your code changes `{seen.changed[0]}` in place: the caller "
             "still needs it. Make a new tensor instead."
         )
+    if seen.backward_error is not None:
+        return Difference(_backward_sentence(seen.backward_error))
     for name, gradient in wanted.gradients.items():
         difference = _compare_gradients(name, gradient, seen.gradients.get(name))
         if difference:
@@ -131,7 +138,7 @@ def compare_values(wanted: Any, seen: Any, what: str) -> Difference | None:
         )
     if isinstance(wanted, Tensor):
         return _compare_tensors(wanted, seen, what)
-    if type(seen) is not type(wanted):
+    if not isinstance(seen, type(wanted)) or isinstance(seen, bool) != isinstance(wanted, bool):
         return Difference(
             f"{what.capitalize()} should be {_kind(wanted)}, yours is {_kind(seen)}.",
             show(wanted),
@@ -246,6 +253,8 @@ def _same_result(one: Outcome, other: Outcome) -> bool:
 def _same_effects(one: Outcome, other: Outcome) -> bool:
     if not _same_result(one, other) or one.changed != other.changed:
         return False
+    if type(one.backward_error) is not type(other.backward_error):
+        return False
     return all(
         _same_gradient(gradient, other.gradients.get(name))
         for name, gradient in one.gradients.items()
@@ -296,10 +305,7 @@ def _gradients(value: Any, leaves: Mapping[str, Any]) -> dict[str, Tensor | None
             for one in results
         ]
     ).sum()
-    try:
-        gradients = torch.autograd.grad(total, list(watched.values()), allow_unused=True)
-    except RuntimeError:
-        return dict.fromkeys(watched)
+    gradients = torch.autograd.grad(total, list(watched.values()), allow_unused=True)
     return dict(zip(watched, gradients, strict=True))
 
 
@@ -342,8 +348,20 @@ def stopped(exercise: Exercise, error: BaseException) -> Verdict:
 def _error_sentence(error: BaseException) -> str:
     if isinstance(error, SystemExit):
         return "Your code asks Python to exit. Return the result instead."
+    if isinstance(error, Wrong):  # the case itself has seen a mistake
+        return str(error)
     text = str(error).strip().splitlines()
     return f"Your code stopped with {type(error).__name__}: {text[0] if text else 'no message'}"
+
+
+def _backward_sentence(error: RuntimeError) -> str:
+    if "inplace operation" in str(error):
+        return (
+            "The values are right, but no gradient can be computed: something like `x /= …`, "
+            "`x[…] = …` or `x.exp_()` writes over numbers that are still needed for it. Make a new "
+            "tensor instead."
+        )
+    return f"The values are right, but no gradient can be computed: {str(error).splitlines()[0]}"
 
 
 def _lines_of(error: BaseException) -> tuple[tuple[int, str], ...]:
@@ -357,10 +375,24 @@ def _lines_of(error: BaseException) -> tuple[tuple[int, str], ...]:
 
 
 def _signature_problem(exercise: Exercise, part: Part) -> str:
-    from course_utils.engine.parts import reference
+    """A sentence for a part, or a method of it, that cannot be called as the reference is."""
+    wanted = reference(exercise.part)
+    if inspect.isclass(wanted) != inspect.isclass(part):
+        kind = "class" if inspect.isclass(wanted) else "function"
+        return f"`{exercise.name}` should be a {kind}, yours is {_kind(part)}."
+    problem = _call_problem(exercise.name, wanted, part)
+    methods = vars(wanted) if inspect.isclass(wanted) else {}
+    for name, method in methods.items():
+        if not problem and name != "__init__" and inspect.isfunction(method):
+            own = getattr(part, name, None)
+            if own is None:
+                return f"`{exercise.name}` should have a method `{name}`."
+            problem = _call_problem(name, method, own)
+    return problem
 
-    wanted = _parameters(reference(exercise.part))
-    seen = _parameters(part)
+
+def _call_problem(name: str, model: Part, part: Part) -> str:
+    wanted, seen = _parameters(model), _parameters(part)
     extra = [p for p in seen[len(wanted) :] if p.default is p.empty and p.kind in (0, 1, 3)]
     same = [(p.name, p.default) for p in seen[: len(wanted)]] == [
         (p.name, p.default) for p in wanted
@@ -368,8 +400,8 @@ def _signature_problem(exercise: Exercise, part: Part) -> str:
     if same and not extra:
         return ""
     return (
-        f"`{exercise.name}` takes ({_names(wanted)}), yours takes ({_names(seen)}). "
-        "Keep the first line of the cell as it was."
+        f"`{name}` takes ({_names(wanted)}), yours takes ({_names(seen)}). "
+        "Keep the line that begins its definition as it was."
     )
 
 
@@ -384,7 +416,7 @@ def _names(parameters: Sequence[inspect.Parameter]) -> str:
 
 
 def _kind(value: Any) -> str:
-    name = type(value).__name__
+    name = "class" if inspect.isclass(value) else type(value).__name__
     return f"{'an' if name[0] in 'aeiou' else 'a'} {name}" if value is not None else "None"
 
 

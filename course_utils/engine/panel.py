@@ -12,6 +12,9 @@ from course_utils.engine.verdict import Verdict
 MARKS = {"right": "✓", "wrong": "✗", "unfinished": "○"}
 TITLES = {"right": "is yours", "wrong": "is not right yet", "unfinished": "is not written yet"}
 
+INPUTS_SHOWN = 4
+"""A call with more arguments than this shows them on request only."""
+
 STYLE = """
 .cu-panel { border: 1px solid var(--jp-border-color2, #c4c4c4); border-left-width: 5px;
   border-radius: 4px; padding: 10px 14px; margin: 6px 0; max-width: 860px; line-height: 1.45;
@@ -23,16 +26,19 @@ STYLE = """
 .cu-panel p { margin: 6px 0; }
 .cu-panel .cu-title { font-weight: 600; font-size: 15px; margin-top: 0; }
 .cu-panel .cu-says { border-left: 3px solid #c77700; padding-left: 10px; font-size: 15px; }
-.cu-panel code, .cu-panel pre { font-family: var(--jp-code-font-family, monospace);
+.cu-panel.cu-panel code, .cu-panel.cu-panel pre {
+  font-family: var(--jp-code-font-family, monospace);
   font-size: 13px; background: var(--jp-layout-color2, #f2f2f2);
   color: var(--jp-ui-font-color1, #1b1b1b); border-radius: 3px; }
-.cu-panel code { padding: 1px 4px; }
-.cu-panel pre { padding: 6px 8px; margin: 4px 0; overflow-x: auto; white-space: pre; }
+.cu-panel.cu-panel code { padding: 1px 4px; }
+.cu-panel.cu-panel pre { padding: 6px 10px; margin: 4px 0; overflow-x: auto; white-space: pre;
+  line-height: 1.35; }
 .cu-panel .cu-sides { display: flex; flex-wrap: wrap; gap: 4px 18px; }
 .cu-panel .cu-sides > div { min-width: 150px; max-width: 100%; }
 .cu-panel .cu-label, .cu-panel .cu-foot { font-size: 13px;
   color: var(--jp-ui-font-color2, #5a5a5a); }
 .cu-panel details { margin: 4px 0; }
+.cu-panel details details { margin-left: 16px; }
 .cu-panel summary { cursor: pointer; }
 """
 
@@ -56,9 +62,7 @@ class Panel:
             body.append(f"<p>{_inline(verdict.headline)}</p>")
         body += [_lines_html(verdict), _call_html(verdict), _printed_html(verdict)]
         body.append(f'<p class="cu-foot">{_inline(self.foot)}</p>')
-        body += [
-            _fold(f"Hint {n}", f"<p>{_inline(hint)}</p>") for n, hint in enumerate(self.hints, 1)
-        ]
+        body.append(_hints_html(self.hints))
         if self.solution:
             body.append(_fold("Solution", _pre(self.solution)))
         return (
@@ -112,6 +116,14 @@ class Note:
 # --- pieces --------------------------------------------------------------------------------------
 
 
+def _hints_html(hints: tuple[str, ...]) -> str:
+    """Each hint is folded into the one before it, so that they come one at a time."""
+    html = ""
+    for number, hint in reversed(list(enumerate(hints, 1))):
+        html = _fold(f"Hint {number} of {len(hints)}", f"<p>{_inline(hint)}</p>{html}")
+    return html
+
+
 def _lines_html(verdict: Verdict) -> str:
     if not verdict.lines:
         return ""
@@ -126,11 +138,12 @@ def _call_html(verdict: Verdict) -> str:
     results = ""
     if verdict.expected or verdict.got:
         results = _side("it should give", verdict.expected) + _side("yours gives", verdict.got)
-    call = f"<code>{escape(verdict.call)}</code>"
+    few = len(verdict.inputs) <= INPUTS_SHOWN
+    folded = "" if few else _fold("Its inputs", f'<div class="cu-sides">{inputs}</div>')
     return (
-        f'<p class="cu-label">The call {call}, {escape(verdict.case)}:</p>'
-        f'<div class="cu-sides">{results}</div>'
-        + _fold("Its inputs", f'<div class="cu-sides">{inputs}</div>')
+        f'<p class="cu-label">The call <code>{escape(verdict.call)}</code>, '
+        f"{escape(verdict.case)}:</p>"
+        f'<div class="cu-sides">{inputs if few else ""}{results}</div>{folded}'
     )
 
 
