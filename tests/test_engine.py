@@ -49,7 +49,7 @@ def run(shell: Any, home: Path) -> Run:
 
     def run_cell(cell: str) -> str:
         with capture_output() as shown:
-            result = shell.run_cell(cell, store_history=True)
+            result = shell.run_cell(cell)  # as nbval runs it: not every client keeps a history
         assert result.success, shown.stdout
         shell.run_cell("below = attention.softmax(torch.tensor([0.0, 0.0]))", silent=True)
         assert shell.user_ns.pop("below").tolist() == [0.5, 0.5]
@@ -240,7 +240,7 @@ def test_panels_escape_what_they_show(run: Run, shell: Any) -> None:
         )
     html = shown.outputs[0].data["text/html"]
     assert "&lt;script&gt;" in html and "<script" not in html
-    assert 'role="status"' in html and "<summary>Hint 1</summary>" in html
+    assert 'role="status"' in html and "<summary>Hint 1 of " in html
 
 
 # --- the files -----------------------------------------------------------------------------------

@@ -75,7 +75,7 @@ def recognise(exercise: Exercise, part: Part, cases: Sequence[Case]) -> Mistake 
     """The known mistake that behaves like `part` in every case, if there is one."""
     seen = [observe(part, case) for case in cases]
     wanted = [expected(case) for case in cases]
-    values_right = all(_same_result(a, b) for a, b in zip(seen, wanted, strict=True))
+    values_right = all(_same_result(a, b) for a, b in zip(wanted, seen, strict=True))
     same = _same_effects if values_right else _same_result
     for mistake in exercise.mistakes:
         if all(
@@ -83,6 +83,25 @@ def recognise(exercise: Exercise, part: Part, cases: Sequence[Case]) -> Mistake 
         ):
             return mistake
     return None
+
+
+def resembling(exercise: Exercise, part: Part, cases: Sequence[Case]) -> Mistake | None:
+    """The known mistake that shares most wrong values with `part` and contradicts none of them.
+
+    It names the mistake in code that also stops, or gives NaN, in a few cases where the mistake
+    itself does not.
+    """
+    wanted = [expected(case) for case in cases]
+    seen = [observe(part, case) for case in cases]
+    found, most = None, 0
+    for mistake in exercise.mistakes:
+        made = [observe(mistake.part, case) for case in cases]
+        outcomes = list(zip(made, seen, wanted, strict=True))
+        excused = sum(_no_answer(two) and not _no_answer(one) for one, two, _ in outcomes)
+        evidence = sum(_shares_wrong_value(*three) for three in outcomes) - excused
+        if evidence > most and all(_may_be_same(*three) for three in outcomes):
+            found, most = mistake, evidence
+    return found
 
 
 def expected(case: Case) -> Outcome:
@@ -112,7 +131,7 @@ def observe(part: Part, case: Case) -> Outcome:
 def compare(wanted: Outcome, seen: Outcome) -> Difference | None:
     """What is wrong with `seen`, or None where nothing is."""
     if seen.error is not None:
-        return Difference(_error_sentence(seen.error))
+        return Difference(_error_sentence(seen.error), show(wanted.value))
     difference = compare_values(wanted.value, seen.value, "the result")
     if difference:
         return difference
@@ -250,6 +269,23 @@ def _same_result(one: Outcome, other: Outcome) -> bool:
     return compare_values(one.value, other.value, "") is None
 
 
+def _shares_wrong_value(made: Outcome, seen: Outcome, wanted: Outcome) -> bool:
+    return seen.error is None and _same_result(made, seen) and not _same_result(wanted, seen)
+
+
+def _may_be_same(made: Outcome, seen: Outcome, wanted: Outcome) -> bool:
+    if _same_result(made, seen) or _no_answer(seen):
+        return True
+    return _no_answer(made) and not _same_result(wanted, seen)
+
+
+def _no_answer(outcome: Outcome) -> bool:
+    """Whether the code stopped, or gave NaN."""
+    results = outcome.value if isinstance(outcome.value, tuple) else (outcome.value,)
+    tensors = [one for one in results if isinstance(one, Tensor)]
+    return outcome.error is not None or any(bool(one.isnan().any()) for one in tensors)
+
+
 def _same_effects(one: Outcome, other: Outcome) -> bool:
     if not _same_result(one, other) or one.changed != other.changed:
         return False
@@ -320,7 +356,7 @@ def _explain(
     seen: Outcome,
     difference: Difference,
 ) -> Verdict:
-    mistake = recognise(exercise, part, cases)
+    mistake = recognise(exercise, part, cases) or resembling(exercise, part, cases)
     lines = _lines_of(seen.error) if seen.error else ()
     return Verdict(
         exercise.part,

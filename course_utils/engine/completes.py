@@ -3,6 +3,7 @@
 import inspect
 import os
 import sys
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -117,10 +118,20 @@ def count() -> tuple[int, int]:
 
 def cell_text(definition: Part) -> str:
     """The whole source that a definition stands in: its notebook cell, or its file."""
-    shell = _shell()
-    if shell is None:
+    if _shell() is None:
         return inspect.getsource(inspect.getmodule(definition) or definition)
-    return shell.transform_cell(shell.history_manager.input_hist_raw[-1])
+    return running_cell()
+
+
+def running_cell() -> str:
+    """The source of the notebook cell that is running now, as Python without magics."""
+    shell = _shell()
+    seen = started_cells[-1] if started_cells else shell.history_manager.input_hist_raw[-1]
+    return shell.transform_cell(seen)
+
+
+started_cells: deque[str] = deque(maxlen=1)
+"""The cell that started last. Empty only in the cell that imports the course."""
 
 
 # --- sentences and surroundings ------------------------------------------------------------------

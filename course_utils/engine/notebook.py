@@ -18,7 +18,13 @@ def hook(shell: Any) -> None:
     if not any(isinstance(one, _Guard) for one in shell.ast_transformers):
         shell.input_transformers_post.append(replace_unreadable)
         shell.ast_transformers.append(_Guard())
+        shell.events.register("pre_run_cell", remember)
         checker.start()
+
+
+def remember(info: Any) -> None:
+    """Note the cell that starts: its history is not always kept."""
+    completes.started_cells.append(info.raw_cell)
 
 
 def replace_unreadable(lines: list[str]) -> list[str]:
@@ -41,8 +47,7 @@ def failed_definition(part: str, error: Exception) -> Any:
     """The definition stopped while it was being made in the notebook: say why, as for any cell."""
     if isinstance(error, completes.NotYours):
         raise error
-    shell = completes._shell()
-    return completes.attempt(part, shell.transform_cell(shell.history_manager.input_hist_raw[-1]))
+    return completes.attempt(part, completes.running_cell())
 
 
 class _Guard(ast.NodeTransformer):

@@ -82,8 +82,10 @@ class Panel:
         if verdict.call:
             lines.append(f"The call: {verdict.call}   ({verdict.case})")
             lines += [_labelled(name, value) for name, value in verdict.inputs]
-        if verdict.expected or verdict.got:
-            lines += [_labelled("should be", verdict.expected), _labelled("yours is", verdict.got)]
+        if verdict.expected:
+            lines.append(_labelled("should be", verdict.expected))
+        if verdict.got:
+            lines.append(_labelled("yours is", verdict.got))
         if verdict.printed:
             lines.append(_labelled("printed", verdict.printed))
         lines.append(self.foot)
@@ -135,9 +137,8 @@ def _call_html(verdict: Verdict) -> str:
     if not verdict.call:
         return ""
     inputs = "".join(_side(name, value) for name, value in verdict.inputs)
-    results = ""
-    if verdict.expected or verdict.got:
-        results = _side("it should give", verdict.expected) + _side("yours gives", verdict.got)
+    results = _side("it should give", verdict.expected) if verdict.expected else ""
+    results += _side("yours gives", verdict.got) if verdict.got else ""
     few = len(verdict.inputs) <= INPUTS_SHOWN
     folded = "" if few else _fold("Its inputs", f'<div class="cu-sides">{inputs}</div>')
     return (

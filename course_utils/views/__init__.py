@@ -1,0 +1,41 @@
+"""Pictures of attention, of shapes and of your progress.
+
+Views take tensors and tokens and know nothing about models; `shapes` runs a model to watch it.
+Each loads on first use, so that importing this package does not import matplotlib.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from course_utils.views.bertviz_bridge import head_view, model_view
+    from course_utils.views.explorer import explore
+    from course_utils.views.plots import heatmap
+    from course_utils.views.shape_table import shapes
+    from course_utils.views.transformer_map import PartState, progress_map
+
+__all__ = [
+    "PartState",
+    "explore",
+    "head_view",
+    "heatmap",
+    "model_view",
+    "progress_map",
+    "shapes",
+]
+
+_MODULES = {
+    "PartState": "transformer_map",
+    "explore": "explorer",
+    "head_view": "bertviz_bridge",
+    "heatmap": "plots",
+    "model_view": "bertviz_bridge",
+    "progress_map": "transformer_map",
+    "shapes": "shape_table",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -1,0 +1,38 @@
+"""One ramp from white (0) to dark blue (1) for every picture of attention weights.
+
+A single hue that only gets darker: it survives print and every kind of colour blindness.
+"""
+
+import math
+
+RAMP = ("#ffffff", "#cfe3f5", "#92c0e6", "#4f94d0", "#1f67ab", "#0b3c73", "#061f42")
+NEGATIVE_RAMP = ("#ffffff", "#fbdcbb", "#f3b06b", "#dc7f2b", "#a9540f", "#733406", "#421c02")
+MASKED = "#b9b9b9"
+
+LEVELS = 254  # a weight of 1 as a byte
+MASKED_BYTE = 255
+
+
+def rgb(colour: str) -> tuple[int, int, int]:
+    """Red, green and blue of "#rrggbb", 0 to 255 each."""
+    red, green, blue = bytes.fromhex(colour[1:])
+    return red, green, blue
+
+
+def ramp(position: float) -> tuple[int, int, int]:
+    """The colour at `position` between 0 (white) and 1 (dark)."""
+    place = position * (len(RAMP) - 1)
+    below = min(int(place), len(RAMP) - 2)
+    share = place - below
+    pairs = zip(rgb(RAMP[below]), rgb(RAMP[below + 1]), strict=True)
+    red, green, blue = (round(a + (b - a) * share) for a, b in pairs)
+    return red, green, blue
+
+
+def byte_palette() -> bytes:
+    """256 colours, three bytes each: one for every 8-bit weight, and the last for masked cells.
+
+    The ramp follows the square root of the weight, so that 1 % can still be told from 0.
+    """
+    colours = [ramp(math.sqrt(level / LEVELS)) for level in range(LEVELS + 1)]
+    return bytes(channel for colour in [*colours, rgb(MASKED)] for channel in colour)

@@ -1,0 +1,416 @@
+"""How good the checks are: small wrong changes to every reference, and which of them get through.
+
+`python tests/mutants.py` prints a table. A mutant is the reference with one change that people make
+by accident: an operator swapped, a constant off by one, a statement left out. A check should
+refuse every mutant that computes something else. Those that compute the same are in EQUIVALENT.
+"""
+
+import ast
+import copy
+import dataclasses
+import signal
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import torch
+
+from course_utils import exercises
+from course_utils.engine import parts
+from course_utils.engine.check import check
+from course_utils.exercises import Exercise
+
+SECONDS = 2.0
+"""Processor time for one mutant. One that does not end counts as refused."""
+
+A_MATRIX = "a matrix has no other axes: its last one is axis 1"
+FOUR_AXES = "a tensor of four axes: -2 and 2 are the same one"
+ANY_PAIR = "any random pair of vectors gives a function away that is not linear"
+ANY_ROUNDING = "how much rounding to allow is free, within reason"
+BOTH_WAYS = "the comparison is symmetric"
+EQUAL_LENGTHS = "the lists are as long as each other by then, so nothing checks it twice"
+
+EQUIVALENT: dict[str, dict[str, str]] = {
+    "projection.dot_and_cosine": {
+        "a.norm(dim=-1) → a.norm(dim=1)": A_MATRIX,
+        "b.norm(dim=-1) → b.norm(dim=1)": A_MATRIX,
+        "lengths.clamp_min(1e-08) → lengths.clamp_min(2e-08)": ANY_ROUNDING,
+        "lengths.clamp_min(1e-08) → lengths.clamp_min(5e-09)": ANY_ROUNDING,
+    },
+    "projection.is_linear": {
+        "nothing → break": ANY_PAIR,
+        "range(8) → range(9)": ANY_PAIR,
+        "range(8) → range(7)": ANY_PAIR,
+        "range(8) → range(1)": ANY_PAIR,
+        "generator = torch.Generator().manual_seed(0) → generator = torch.Generator()": ANY_PAIR,
+        "torch.Generator().manual_seed(0) → torch.Generator().manual_seed(1)": ANY_PAIR,
+        "torch.Generator().manual_seed(0) → torch.Generator().manual_seed(-1)": ANY_PAIR,
+        "torch.Generator().manual_seed(0) → torch.manual_seed(0)": ANY_PAIR,
+        "x, y = torch.randn(2, d, generator=generator) → x, y = torch.randn(2, d)": ANY_PAIR,
+        "a, b = torch.randn(2, generator=generator) → a, b = torch.randn(2)": ANY_PAIR,
+        "together, apart = (f(a * x + b * y), a * f(x) + b * f(y)) → "
+        "together, apart = (a * f(x) + b * f(y), f(a * x + b * y))": BOTH_WAYS,
+        "(together - apart).norm() → (apart - together).norm()": BOTH_WAYS,
+        "rounding = 0.0001 * (f(x).norm() + f(y).norm()) → rounding = 0.0001": ANY_ROUNDING,
+        "0.0001 * (f(x).norm() + f(y).norm()) → 0.0002 * (f(x).norm() + f(y).norm())": ANY_ROUNDING,
+        "0.0001 * (f(x).norm() + f(y).norm()) → 5e-05 * (f(x).norm() + f(y).norm())": ANY_ROUNDING,
+        "0.0001 * (f(x).norm() + f(y).norm()) → 0.0001 * f(x).norm()": ANY_ROUNDING,
+        "0.0001 * (f(x).norm() + f(y).norm()) → 0.0001 * f(y).norm()": ANY_ROUNDING,
+        "f(x).norm() + f(y).norm() → f(x).norm() * f(y).norm()": ANY_ROUNDING,
+        "f(x).norm() → x.norm()": ANY_ROUNDING,
+        "f(y).norm() → y.norm()": ANY_ROUNDING,
+        "f(x) → f(y) #2": ANY_ROUNDING,
+        "f(y) → f(x) #2": ANY_ROUNDING,
+    },
+    "projection.batched_shapes": {
+        "for size_a, size_b in zip(batch_a, batch_b, strict=True): → "
+        "for size_a, size_b in zip(batch_a, batch_b):": EQUAL_LENGTHS,
+        "zip(batch_a, batch_b, strict=True) → zip(batch_a, batch_b, strict=False)": EQUAL_LENGTHS,
+        "for size_a, size_b in zip(batch_a, batch_b, strict=True): → "
+        "for size_a, size_b in zip(batch_b, batch_a, strict=True):": BOTH_WAYS,
+        "1 not in (size_a, size_b) → 1 not in (size_b, size_a)": BOTH_WAYS,
+        "size_a == 1 → size_a <= 1": "only for an axis of size 0, of which nothing is asked",
+    },
+    "attention.split_heads": {
+        "x.unflatten(-1, (n_heads, -1)).transpose(1, 2) → "
+        "x.unflatten(-1, (n_heads, -1)).transpose(1, -2)": FOUR_AXES,
+    },
+    "attention.merge_heads": {
+        "x.transpose(1, 2).flatten(-2) → x.transpose(1, 2).flatten(2)": FOUR_AXES,
+        "x.transpose(1, 2) → x.transpose(1, -2)": FOUR_AXES,
+    },
+    "attention.attention_weights": {
+        "return softmax(scores, dim=-1) → return softmax(scores)": "-1 is the default",
+        "query.shape[-1] → key.shape[-1]": "queries and keys have the same size",
+    },
+}
+"""For each part the mutants that are right as well, and why. "#2" is the second of its kind."""
+
+OTHER_OPERATORS: dict[type, tuple[type, ...]] = {
+    ast.Add: (ast.Sub, ast.Mult),
+    ast.Sub: (ast.Add,),
+    ast.Mult: (ast.Add, ast.Div, ast.MatMult),
+    ast.Div: (ast.Mult,),
+    ast.MatMult: (ast.Mult,),
+    ast.Mod: (ast.FloorDiv,),
+    ast.FloorDiv: (ast.Mod,),
+    ast.Pow: (ast.Mult,),
+    ast.Eq: (ast.NotEq, ast.LtE, ast.GtE),
+    ast.NotEq: (ast.Eq, ast.Lt, ast.Gt),
+    ast.Lt: (ast.LtE, ast.GtE),
+    ast.Gt: (ast.GtE, ast.LtE),
+    ast.LtE: (ast.Lt, ast.Gt),
+    ast.GtE: (ast.Gt, ast.Lt),
+    ast.Is: (ast.IsNot,),
+    ast.IsNot: (ast.Is,),
+    ast.In: (ast.NotIn,),
+    ast.NotIn: (ast.In,),
+    ast.And: (ast.Or,),
+    ast.Or: (ast.And,),
+}
+OTHER_FUNCTIONS = {
+    "amax": ("amin", "mean"),
+    "clamp_min": ("clamp_max",),
+    "exp": ("sigmoid", "square"),
+    "max": ("min",),
+    "sqrt": ("log", "exp"),
+    "sum": ("mean", "amax"),
+}
+COMMUTATIVE = (ast.Add, ast.Mult)
+SAYS_WHERE = (ast.stmt, ast.BinOp, ast.BoolOp, ast.Call, ast.Compare, ast.IfExp, ast.Subscript)
+"""Nodes large enough to be recognised by a reader."""
+
+SYMMETRIC = ("max", "min", "outer", "transpose")
+"""Functions whose first two arguments may change places."""
+
+Place = tuple[ast.AST, str, int | None, ast.AST]
+"""A node's parent, the parent's field, the index where that field is a list, and the expression
+or statement around it that tells a reader where it is."""
+
+
+def mutants(source: str) -> Iterator[tuple[str, str]]:
+    """Every mutant of a function, or of a class's `forward`: what was changed, and the source."""
+    tree = _Negative().visit(ast.parse(source))
+    definition = _definition(tree)
+    variables = _variables(definition)
+    seen, changes = {ast.unparse(tree)}, Counter[str]()
+    for place in list(_places(definition)):
+        node, around = _get(place), place[3]
+        before = ast.unparse(around)
+        for replacement in _replacements(node, variables):
+            _put(place, replacement)
+            mutant, after = ast.unparse(tree), ast.unparse(around)
+            _put(place, node)
+            if mutant not in seen:
+                seen.add(mutant)
+                change = _change(before, after)
+                changes[change] += 1
+                yield f"{change} #{changes[change]}".removesuffix(" #1"), mutant
+
+
+# --- where to change something -------------------------------------------------------------------
+
+
+class _Negative(ast.NodeTransformer):
+    """Makes one constant of a minus and a number."""
+
+    def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.expr:
+        number = node.operand.value if isinstance(node.operand, ast.Constant) else None
+        if isinstance(node.op, ast.USub) and isinstance(number, int | float):
+            return ast.Constant(-number)
+        return node
+
+
+def _definition(tree: ast.Module) -> ast.FunctionDef:
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    named_forward = [function for function in functions if function.name == "forward"]
+    return (named_forward or functions)[0]
+
+
+def _variables(definition: ast.FunctionDef) -> dict[str, list[str]]:
+    """For each parameter the other parameters, and for each local variable the other ones."""
+    parameters = [one.arg for one in definition.args.args if one.arg != "self"]
+    stored = {
+        node.id: None
+        for node in ast.walk(definition)
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+    }
+    kinds = [parameters, [name for name in stored if name not in parameters]]
+    return {name: [one for one in kind if one != name] for kind in kinds for name in kind}
+
+
+def _places(definition: ast.FunctionDef) -> Iterator[Place]:
+    """Every place in the body, but for the docstring, annotations and texts of errors."""
+    waiting: list[Place] = [
+        (definition, "body", index, definition)
+        for index, statement in enumerate(definition.body)
+        if not _is_docstring(statement)
+    ]
+    for place in waiting:  # grows while it is read
+        yield place
+        node = _get(place)
+        around = node if isinstance(node, SAYS_WHERE) else place[3]
+        for field, value in ast.iter_fields(node):
+            if field == "annotation" or isinstance(node, ast.Raise):
+                continue
+            if isinstance(value, ast.AST):
+                waiting.append((node, field, None, around))
+            elif isinstance(value, list):
+                entries = (index for index, one in enumerate(value) if isinstance(one, ast.AST))
+                waiting += [(node, field, index, around) for index in entries]
+
+
+def _is_docstring(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+
+
+def _get(place: Place) -> Any:
+    parent, field, index, _ = place
+    value = getattr(parent, field)
+    return value if index is None else value[index]
+
+
+def _put(place: Place, node: ast.AST) -> None:
+    parent, field, index, _ = place
+    if index is None:
+        setattr(parent, field, node)
+    else:
+        getattr(parent, field)[index] = node
+
+
+def _change(before: str, after: str) -> str:
+    """The lines that differ, before and after."""
+    old_lines, new_lines = before.splitlines(), after.splitlines()
+    while old_lines and new_lines and old_lines[0] == new_lines[0]:
+        del old_lines[0], new_lines[0]
+    while old_lines and new_lines and old_lines[-1] == new_lines[-1]:
+        del old_lines[-1], new_lines[-1]
+    old, new = ("; ".join(line.strip() for line in lines) for lines in (old_lines, new_lines))
+    return f"{old or 'nothing'} → {new or 'nothing'}"
+
+
+# --- what to put there ---------------------------------------------------------------------------
+
+
+def _replacements(node: ast.AST, variables: dict[str, list[str]]) -> Iterator[ast.AST]:
+    """What people write by accident instead of a node."""
+    if isinstance(node, ast.stmt):
+        yield from _other_statements(node)
+    elif isinstance(node, ast.operator | ast.cmpop | ast.boolop):
+        yield from (operator() for operator in OTHER_OPERATORS.get(type(node), ()))
+    elif isinstance(node, ast.Constant):
+        yield from map(ast.Constant, _other_constants(node.value))
+    elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+        yield from (ast.Name(name, node.ctx) for name in variables.get(node.id, ()))
+    elif isinstance(node, ast.Call):
+        yield from _other_calls(node)
+    elif isinstance(node, ast.expr) and not isinstance(getattr(node, "ctx", None), ast.Store):
+        yield from _other_expressions(node)
+
+
+def _other_statements(node: ast.stmt) -> Iterator[ast.AST]:
+    yield ast.Pass()
+    if isinstance(node, ast.If):
+        yield _with(node, test=ast.UnaryOp(ast.Not(), node.test))
+        yield _with(node, test=ast.Constant(True))
+    elif isinstance(node, ast.For):
+        yield _with(node, body=[*node.body, ast.Break()])
+    elif isinstance(node, ast.Return) and isinstance(node.value, ast.Tuple):
+        yield from (
+            ast.Return(entry) for entry in node.value.elts if not isinstance(entry, ast.Starred)
+        )
+
+
+def _other_constants(value: Any) -> list[Any]:
+    if isinstance(value, bool):
+        return [not value]
+    if isinstance(value, int):
+        return [other for other in (value + 1, value - 1, -value, 0, 1) if other != value]
+    if isinstance(value, float):
+        return [other for other in (2 * value, value / 2, -value, 0.0, 1.0) if other != value]
+    return []
+
+
+def _other_calls(node: ast.Call) -> Iterator[ast.AST]:
+    for index in range(len(node.keywords)):
+        yield _with(node, keywords=_without(node.keywords, index))
+    for index in range(len(node.args)):
+        yield _with(node, args=_without(node.args, index))
+    if ast.unparse(node.func).split(".")[-1] not in SYMMETRIC:
+        for index in range(len(node.args) - 1):
+            yield _with(node, args=_swapped(node.args, index))
+    if node.args and not isinstance(node.args[0], ast.Starred):
+        yield node.args[0]
+    if isinstance(node.func, ast.Attribute):
+        yield node.func.value
+        for name in OTHER_FUNCTIONS.get(node.func.attr, ()):
+            yield _with(node, func=_with(node.func, attr=name))
+
+
+def _other_expressions(node: ast.expr) -> Iterator[ast.AST]:
+    if isinstance(node, ast.BinOp):
+        yield from (node.left, node.right)
+        if not isinstance(node.op, COMMUTATIVE):
+            yield _with(node, left=node.right, right=node.left)
+    elif isinstance(node, ast.UnaryOp):
+        yield node.operand
+    elif isinstance(node, ast.BoolOp):
+        yield from node.values
+    elif isinstance(node, ast.Compare):
+        yield ast.UnaryOp(ast.Not(), node)
+    elif isinstance(node, ast.IfExp):
+        yield from (node.body, node.orelse)
+    elif isinstance(node, ast.Attribute | ast.Subscript):
+        yield node.value
+    elif isinstance(node, ast.Tuple | ast.List):
+        for index in range(len(node.elts)):
+            yield _with(node, elts=_without(node.elts, index))
+        for index in range(len(node.elts) - 1):
+            yield _with(node, elts=_swapped(node.elts, index))
+
+
+def _with(node: Any, **fields: Any) -> Any:
+    changed = copy.copy(node)
+    for name, value in fields.items():
+        setattr(changed, name, value)
+    return changed
+
+
+def _without(nodes: list, index: int) -> list:
+    return nodes[:index] + nodes[index + 1 :]
+
+
+def _swapped(nodes: list, index: int) -> list:
+    return [*nodes[:index], nodes[index + 1], nodes[index], *nodes[index + 2 :]]
+
+
+# --- which get through ---------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What became of the mutants of one part. `stale` are listed as equivalent and are not."""
+
+    part: str
+    mutants: int
+    equivalent: tuple[str, ...]
+    survivors: tuple[str, ...]
+    stale: tuple[str, ...]
+
+    @property
+    def refused(self) -> int:
+        return self.mutants - len(self.equivalent) - len(self.survivors)
+
+    @property
+    def share_refused(self) -> float:
+        """Share of the mutants that are not equivalent which the check refuses."""
+        return self.refused / (self.refused + len(self.survivors))
+
+
+def examine(exercise: Exercise) -> Result:
+    """Check every mutant of the exercise's reference."""
+    known = EQUIVALENT.get(exercise.part, {})
+    all_mutants = list(mutants(parts.reference_source(exercise.part)))
+    accepted = [change for change, source in all_mutants if is_accepted(exercise, source)]
+    return Result(
+        exercise.part,
+        len(all_mutants),
+        tuple(change for change in accepted if change in known),
+        tuple(change for change in accepted if change not in known),
+        tuple(change for change in known if change not in accepted),
+    )
+
+
+def is_accepted(exercise: Exercise, source: str) -> bool:
+    """Whether the check takes this source of a part for right."""
+    unnamed = dataclasses.replace(exercise, mistakes=())  # naming mistakes takes time
+    namespace = dict(parts.namespace(exercise.part))
+    try:
+        with time_limit(SECONDS), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            exec(compile(source, "mutant", "exec"), namespace)
+            return check(unnamed, namespace[exercise.name]).state == "right"
+    except (Exception, TooSlow):
+        return False
+
+
+class TooSlow(BaseException):
+    """Not an Exception: the check would take one for the mutant's own."""
+
+
+@contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Raise TooSlow in the block when it has used so much processor time."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise TooSlow
+
+    before = signal.signal(signal.SIGVTALRM, stop)
+    signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
+
+
+def main() -> None:
+    """Print what became of the mutants of every part, or of the parts that are named."""
+    torch.set_num_threads(1)  # small tensors: a second thread only waits
+    print(f"{'part':42} mutants  refused  equivalent  survivors")
+    for exercise in exercises.all_exercises():
+        if sys.argv[1:] and exercise.part not in sys.argv[1:]:
+            continue
+        result = examine(exercise)
+        counts = result.mutants, result.refused, len(result.equivalent), len(result.survivors)
+        print("{:42} {:7}  {:7}  {:10}  {:9}".format(result.part, *counts))
+        print("".join(f"    {change}\n" for change in result.survivors), end="")
+        print("".join(f"    not equivalent: {change}\n" for change in result.stale), end="")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""The set-up is one thing: what is declared, pinned, installed and documented agrees."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import requires
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import course_utils
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+CONSTRAINTS = [
+    line
+    for line in (REPOSITORY / "constraints.txt").read_text().splitlines()
+    if not line.startswith("#")
+]
+PINNED = {canonicalize_name(line.split("==")[0]) for line in CONSTRAINTS}
+
+
+def needed(requirements: list[str], seen: set[str]) -> Iterator[str]:
+    """Names of all packages that the requirements install on this machine."""
+    for requirement in map(Requirement, requirements):
+        name = canonicalize_name(requirement.name)
+        if name in seen or (requirement.marker and not requirement.marker.evaluate({"extra": ""})):
+            continue
+        seen.add(name)
+        yield name
+        yield from needed(requires(name) or [], seen)
+
+
+def test_every_package_is_pinned_to_one_version() -> None:
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in CONSTRAINTS)
+    assert len(PINNED) == len(CONSTRAINTS)
+    assert "torch==2.13.0" in CONSTRAINTS
+
+
+@pytest.mark.parametrize("extra", ["", "test"])
+def test_everything_that_is_installed_is_pinned(extra: str) -> None:
+    declared = PROJECT["optional-dependencies"][extra] if extra else PROJECT["dependencies"]
+    assert set(needed(declared, set())) <= PINNED
+
+
+def test_conda_and_binder_install_what_pip_installs() -> None:
+    environment = yaml.safe_load((REPOSITORY / "environment.yml").read_text())
+    python, pip, from_pip = environment["dependencies"]
+    assert python.replace("=", ">=", 1) == "python" + PROJECT["requires-python"]
+    assert pip == "pip"
+    # The project itself, so its list of packages stands in one place: pyproject.toml.
+    assert from_pip == {"pip": ["--constraint constraints.txt", "--editable ."]}
+
+
+def test_every_import_of_the_package_is_declared() -> None:
+    declared = {canonicalize_name(name) for name in PROJECT["dependencies"]}
+    known = declared | set(sys.stdlib_module_names) | {"course_utils"}
+    for path in (REPOSITORY / "course_utils").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names = [node.module]
+            imported = {name.split(".")[0] for name in names}
+            assert {name for name in imported if name.lower() not in known} == set(), path
+
+
+def test_the_version_stands_in_two_places_and_agrees() -> None:
+    assert course_utils.__version__ == PROJECT["version"]
+    assert f"## {PROJECT['version']}" in (REPOSITORY / "CHANGELOG.md").read_text()
+
+
+def find_python(candidates: str) -> subprocess.CompletedProcess[str]:
+    """Ask the script of the Makefile for a Python among the candidates."""
+    return subprocess.run(
+        ["sh", REPOSITORY / "tools" / "find_python.sh"],
+        env={"PYTHON": candidates, "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no make")
+def test_the_first_python_that_fits_is_taken() -> None:
+    assert find_python(f"no-such-python {sys.executable}").stdout == f"{sys.executable}\n"
+    none = find_python("no-such-python")
+    assert none.returncode == 1
+    assert "Python 3.11 or newer" in none.stderr
+
+
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", "data/README.md"]
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_command_in_the_documents_exists(name: str) -> None:
+    document = (REPOSITORY / name).read_text()
+    targets = re.findall(r"^([a-z]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
+    assert set(re.findall(r"`make ([a-z]+)|^make ([a-z]+)", document, re.MULTILINE)) <= {
+        pair for target in targets for pair in ((target, ""), ("", target))
+    }
+    usage = subprocess.run(
+        [sys.executable, "-m", "course_utils", "--help"], capture_output=True, text=True, check=True
+    ).stdout
+    verbs = re.search(r"\{(.*?)\}", usage)
+    assert verbs
+    named = re.findall(r"-m course_utils ([a-z]+)", document)
+    assert set(named) <= set(verbs[1].split(","))
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_file_that_the_documents_point_to_exists(name: str) -> None:
+    document = REPOSITORY / name
+    targets = re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text())
+    assert [target for target in targets if not (document.parent / target).exists()] == []
