@@ -1,0 +1,92 @@
+"""Draws softmax_scaling.svg: multi-head attention, from the tokens to the output.
+
+Run `python images/softmax_scaling.py` to write the picture again.
+"""
+
+from pathlib import Path
+
+from drawing import BLUE, GREEN, GREY, INK, ORANGE, PALE, arrow, box, middle, page
+
+PURPLE = "#6a4c93"
+HEADS = (BLUE, ORANGE, GREEN, PURPLE)
+MAPS = (("Queries", "w_q"), ("Keys", "w_k"), ("Values", "w_v"))
+WIDTH, HEIGHT = 900, 372
+ROW, TOP = 66, 84  # distance of two heads, and upper edge of the first
+
+TITLE = "Multi-head attention with four heads"
+DESCRIPTION = (
+    "From left to right: the input x goes through three learned maps, w_q, w_k and w_v, which give "
+    "queries, keys and values. Each of the three is cut into four heads, drawn as four coloured "
+    "strips. Every head computes its own softmax of scaled scores and mixes its own values. The "
+    "four results are put side by side again and the output map w_o mixes them into the output."
+)
+
+
+def strips(x: float, y: float, width: float, height: float) -> str:
+    """Features cut into heads: four coloured strips on top of each other."""
+    each = height / len(HEADS)
+    return "".join(
+        f'<rect x="{x}" y="{y + each * place}" width="{width}" height="{each}" fill="{colour}"'
+        ' stroke="white"/>'
+        for place, colour in enumerate(HEADS)
+    )
+
+
+def learned_map(place: int, name: str, weight: str) -> str:
+    """One of the three maps, and the strips that it gives."""
+    y = TOP + 88 * place
+    centre = y + 36
+    return "".join(
+        (
+            arrow(98, 207, 146, centre),
+            box(150, centre - 20, 70, 40),
+            middle(185, centre + 6, weight),
+            arrow(222, centre, 250, centre),
+            strips(256, centre - 26, 56, 52),
+            middle(284, centre - 33, name, INK, 13),
+        )
+    )
+
+
+def head(place: int, colour: str) -> str:
+    """What one head does on its own."""
+    y = TOP + ROW * place
+    centre = y + 24
+    return "".join(
+        (
+            arrow(330, centre, 366, centre, colour),
+            box(372, y, 228, 48, colour),
+            middle(486, y + 21, f"head {place + 1}", colour, 14),
+            middle(486, y + 39, "softmax(Q Kᵀ / √d_head) V", colour, 14),
+            arrow(604, centre, 650, centre, colour),
+        )
+    )
+
+
+def picture() -> str:
+    """The whole drawing as SVG, with its text alternative inside."""
+    return page(
+        WIDTH,
+        HEIGHT,
+        TITLE,
+        DESCRIPTION,
+        middle(60, 40, "input", GREY, 14),
+        middle(236, 40, "three maps, split", GREY, 14),
+        middle(486, 40, "each head on its own", GREY, 14),
+        middle(683, 40, "merge", GREY, 14),
+        middle(800, 40, "mix", GREY, 14),
+        f'<rect x="30" y="181" width="62" height="52" rx="6" fill="{PALE}" stroke="{INK}"/>',
+        middle(61, 213, "x", size=20),
+        *(learned_map(place, *names) for place, names in enumerate(MAPS)),
+        *(head(place, colour) for place, colour in enumerate(HEADS)),
+        strips(656, TOP, 54, ROW * 3 + 48),
+        arrow(716, 207, 750, 207),
+        box(755, 187, 62, 40),
+        middle(786, 213, "w_o"),
+        arrow(820, 207, 852, 207),
+        middle(872, 213, "y", size=20),
+    )
+
+
+if __name__ == "__main__":
+    Path(__file__).with_suffix(".svg").write_text(picture(), encoding="utf-8")
