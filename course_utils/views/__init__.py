@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from course_utils.views.bertviz_bridge import head_view, model_view
+    from course_utils.views.controls import play, slider
     from course_utils.views.explorer import explore
     from course_utils.views.plots import heatmap
     from course_utils.views.shape_table import shapes
@@ -20,8 +21,10 @@ __all__ = [
     "head_view",
     "heatmap",
     "model_view",
+    "play",
     "progress_map",
     "shapes",
+    "slider",
 ]
 
 _MODULES = {
@@ -30,8 +33,10 @@ _MODULES = {
     "head_view": "bertviz_bridge",
     "heatmap": "plots",
     "model_view": "bertviz_bridge",
+    "play": "controls",
     "progress_map": "transformer_map",
     "shapes": "shape_table",
+    "slider": "controls",
 }
 
 
