@@ -1,9 +1,15 @@
 """The command line: `python -m course_utils progress`, and so on."""
 
 import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 from course_utils import exercises
 from course_utils.engine import completes, loading, parts, store
+
+COURSE = Path(__file__).parents[1]
 
 
 def main() -> int:
@@ -12,6 +18,8 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("progress", help="which parts are yours")
     commands.add_parser("check", help="check your saved parts once more")
+    commands.add_parser("lab", help="open the course in JupyterLab")
+    commands.add_parser("test", help="run all tests")
     for name, text in (
         ("hint", "the hints for a part"),
         ("solution", "the solution of a part"),
@@ -50,6 +58,19 @@ def check_saved(chosen: argparse.Namespace) -> int:
     return 0 if all(verdict.state == "right" for verdict in verdicts) else 1
 
 
+def open_lab(chosen: argparse.Namespace) -> int:
+    """Start JupyterLab as the course wants it: on this machine, quiet, calling nobody."""
+    environment = {**os.environ, "JUPYTER_CONFIG_PATH": str(COURSE / "jupyter")}
+    return subprocess.call([sys.executable, "-m", "jupyterlab"], env=environment)
+
+
+def run_tests(chosen: argparse.Namespace) -> int:
+    """Run the tests of the repository."""
+    return subprocess.call(
+        [sys.executable, "-m", "pytest", "-n", "2", "--dist", "loadfile"], cwd=COURSE
+    )
+
+
 def _print(note: object) -> int:
     print(note)
     return 0
@@ -58,6 +79,8 @@ def _print(note: object) -> int:
 COMMANDS = {
     "progress": show_progress,
     "check": check_saved,
+    "lab": open_lab,
+    "test": run_tests,
     "hint": show_hints,
     "solution": lambda chosen: _print(completes.solution(chosen.part)),
     "reset": lambda chosen: _print(completes.reset(chosen.part)),

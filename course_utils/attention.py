@@ -12,6 +12,7 @@ import inspect
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -169,12 +170,18 @@ def record() -> Iterator[dict[str, Tensor]]:
         return f"{label}#{calls + 1}" if calls else label
 
     @functools.wraps(weigh)
-    def recorded_weights(*args, **kwargs):
+    def recorded_weights(*args: Any, **kwargs: Any) -> Tensor:
         weights = weigh(*args, **kwargs)
         maps[path()] = weights.detach()
         return weights
 
-    def recorded_attention(query, key, value, mask=None, bias=None):
+    def recorded_attention(
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        mask: Tensor | None = None,
+        bias: Tensor | None = None,
+    ) -> Tensor:
         before = len(maps)
         output = attend(query, key, value, mask, bias)
         if len(maps) == before:  # a fused kernel never forms the weights: form them here

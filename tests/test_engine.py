@@ -143,6 +143,11 @@ def test_a_missing_import(run: Run) -> None:
     said(run(HEAD + "    return np.exp(scores)\n"), "Add `import numpy as np`")
 
 
+def test_the_modules_own_name(run: Run) -> None:
+    text = run(HEAD + "    return attention.softmax(scores)\n")
+    said(text, "Your code uses `attention.softmax`. It becomes part of `attention` itself")
+
+
 def test_an_unknown_annotation(run: Run) -> None:
     cell = RIGHT.replace("dim: int", "dim: Foat")
     said(run(cell), "name 'Foat' is not defined")

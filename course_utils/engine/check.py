@@ -4,7 +4,7 @@ import inspect
 import math
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -172,6 +172,8 @@ def compare_values(wanted: Any, seen: Any, what: str) -> Difference | None:
             )
         for number, (one, other) in enumerate(zip(wanted, seen, strict=True)):
             difference = compare_values(one, other, f"entry {number} of {what}")
+            if difference and not isinstance(one, Tensor):
+                return replace(difference, expected=show(wanted), got=show(seen))
             if difference:
                 return difference
         return None

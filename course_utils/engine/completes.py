@@ -142,7 +142,7 @@ def _keep(found: PartSource) -> str:
     mine, all_parts = count()
     exercise = exercises.find(found.part)
     counted = f"{mine} of {all_parts} parts are yours."
-    used = f"It is used by {exercise.used_by}. {counted} {_next(found.part)}"
+    used = f"Used by {exercise.used_by}. {counted} {_next(found.part)}"
     try:
         path = store.save(found.part, found.text)
     except OSError as error:

@@ -91,6 +91,13 @@ def missing_names(
             continue
         if name in (source.part.split(".")[1], "exit", "quit"):  # IPython has its own exit
             continue
+        module = source.part.split(".")[0]
+        if name == module:
+            part = _attribute_of(name, source.in_cell)
+            raise CellProblem(
+                f"Your code uses `{module}.{part}`. It becomes part of `{module}` itself: "
+                f"write `{part}` alone."
+            )
         statement = _import_of(name, notebook.get(name))
         if statement:
             raise CellProblem(
@@ -211,6 +218,17 @@ def _globals(code: CodeType) -> set[str]:
         if instruction.opname == "STORE_NAME"
     }
     return (names | {name for one in inner for name in _globals(one)}) - class_names - local
+
+
+def _attribute_of(name: str, text: str) -> str:
+    """The first attribute of `name` that a source uses."""
+    return next(
+        node.attr
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == name
+    )
 
 
 def _import_of(name: str, value: Any) -> str:

@@ -23,9 +23,9 @@ class Case:
     """One use of a part, with an oracle that says what it must give.
 
     The oracle is somebody else's work (torch's own function, NumPy, a closed form, a brute force).
-    It takes the same arguments, by position. `use` says how the part is called, where that is more than
-    `part(**arguments)`: a class, for example, is built first. Floating-point arguments are also
-    watched for their gradients, and every argument for changes made in place.
+    It takes the same arguments, by position. `use` says how the part is called, where that is more
+    than `part(**arguments)`: a class, for example, is built first. Floating-point arguments are
+    also watched for their gradients, and every argument for changes made in place.
     """
 
     title: str

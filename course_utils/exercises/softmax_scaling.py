@@ -246,6 +246,10 @@ def _multiplies(d_head: int, var_q: float = 1.0, var_k: float = 1.0) -> float:
     return math.sqrt(d_head * var_q * var_k)
 
 
+def _multiplies_by_root_of_d(d_head: int, var_q: float = 1.0, var_k: float = 1.0) -> float:
+    return math.sqrt(d_head)
+
+
 def _forgot_variances(d_head: int, var_q: float = 1.0, var_k: float = 1.0) -> float:
     return 1 / math.sqrt(d_head)
 
@@ -308,6 +312,12 @@ SCORE_SCALE = Exercise(
             "Your number is the standard deviation of the score. Multiplying by it makes large "
             "scores larger. Return 1 divided by it.",
             _multiplies,
+        ),
+        Mistake(
+            "multiplies_by_root_of_d",
+            "Your number is √d_head, the standard deviation of the score where queries and keys "
+            "have variance 1. Return 1 divided by it, and put `var_q` and `var_k` in.",
+            _multiplies_by_root_of_d,
         ),
         Mistake(
             "forgot_variances",

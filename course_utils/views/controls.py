@@ -34,6 +34,7 @@ def play(draw: "Callable[..., Figure]", **controls: "Widget") -> None:
 
     for name, control in controls.items():
         control.description = control.description or name
+        control.style.description_width = "initial"  # long names are not cut
     display(HBox(list(controls.values()), layout={"flex_flow": "row wrap", "max_width": "660px"}))
     shown = display(drawn(), display_id=True)
     for control in controls.values():

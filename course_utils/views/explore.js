@@ -26,7 +26,9 @@
 
   function element(tag, attributes = {}, ...children) {
     const svg = ["svg", "text", "rect", "path"].includes(tag);
-    const made = svg ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
+    const made = svg
+      ? document.createElementNS("http://www.w3.org/2000/svg", tag)
+      : document.createElement(tag);
     for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
     made.append(...children);
     return made;
@@ -43,7 +45,9 @@
       Object.assign(this, data, { root, levels });
       const palette = bytesOf(data.palette);
       this.colours = Array.from({ length: 256 }, (_, i) => palette.slice(3 * i, 3 * i + 3));
-      this.pixels = new Uint32Array(new Uint8Array(this.colours.flatMap((colour) => [...colour, 255])).buffer);
+      this.pixels = new Uint32Array(
+        new Uint8Array(this.colours.flatMap((colour) => [...colour, 255])).buffer,
+      );
       this.layer = this.head = 0;
       this.query = this.tokens.length - 1; // where keys are masked, the last token sees the most
       this.cell = clamp(Math.floor(400 / Math.max(this.tokens.length, this.keys.length)), 3, 44);
@@ -78,7 +82,8 @@
         for (let column = 0; column < columns; column++) {
           const level = map[row * columns + column];
           const place = line + Math.floor((column * width) / columns);
-          if (level !== MASKED && (pixels[place] === MASKED || level > pixels[place])) pixels[place] = level;
+          if (level !== MASKED && (pixels[place] === MASKED || level > pixels[place]))
+            pixels[place] = level;
         }
       }
       return { pixels, height, width };
@@ -110,26 +115,51 @@
     buildHeads() {
       const label = "Heads: choose one with a click or the arrow keys";
       const grid = element("div", { class: "cu-heads", role: "grid", "aria-label": label });
-      const numbers = element("div", { class: "cu-row", "aria-hidden": "true" }, element("span", { class: "cu-number" }, "head"));
+      const numbers = element(
+        "div",
+        { class: "cu-row", "aria-hidden": "true" },
+        element("span", { class: "cu-number" }, "head"),
+      );
       for (let head = 0; head < this.heads; head++) {
-        numbers.append(element("span", { class: "cu-number", style: `width:${this.side}px` }, String(head + 1)));
+        numbers.append(
+          element("span", { class: "cu-number", style: `width:${this.side}px` }, String(head + 1)),
+        );
       }
       grid.append(numbers);
       this.thumbnails = this.layers.map((_, layer) => this.buildLayer(grid, layer));
       grid.addEventListener("keydown", (event) => this.onHeadKey(event));
-      const hint = element("p", { class: "cu-label" }, "Every head ", element("span", { class: "cu-hint" }, "click, or Tab and arrow keys"));
+      const hint = element(
+        "p",
+        { class: "cu-label" },
+        "Every head ",
+        element("span", { class: "cu-hint" }, "click, or Tab and arrow keys"),
+      );
       return element("div", { class: "cu-panel" }, hint, grid);
     }
 
     buildLayer(grid, layer) {
-      const name = element("span", { class: "cu-number", role: "rowheader", title: this.layers[layer] }, `layer ${layer + 1}`);
+      const name = element(
+        "span",
+        { class: "cu-number", role: "rowheader", title: this.layers[layer] },
+        `layer ${layer + 1}`,
+      );
       const row = element("div", { class: "cu-row", role: "row" }, name);
       const thumbnails = Array.from({ length: this.heads }, (_, head) => {
         const { pixels, height, width } = this.pooled(layer, head);
         const canvas = element("canvas", { width, height, "aria-hidden": "true" });
         this.paint(canvas, pixels);
         const size = `width:${this.side}px;height:${this.side}px`;
-        const button = element("div", { class: "cu-head", role: "gridcell", "data-layer": layer, "data-head": head, style: size }, canvas);
+        const button = element(
+          "div",
+          {
+            class: "cu-head",
+            role: "gridcell",
+            "data-layer": layer,
+            "data-head": head,
+            style: size,
+          },
+          canvas,
+        );
         button.setAttribute("aria-label", this.headName(layer, head));
         button.addEventListener("click", () => this.choose({ layer, head }, button));
         return button;
@@ -149,7 +179,11 @@
       const margin = this.slanted ? longest(keys.slice(-4)) * 0.72 : 4;
       this.canvas = element("canvas", { width: keys.length, height: tokens.length });
       this.canvas.style.cssText = `left:${this.left}px;top:${this.top}px;width:${width}px;height:${height}px`;
-      this.svg = element("svg", { width: Math.max(this.left + width + margin, 200), height: this.top + height + 3, role: "img" });
+      this.svg = element("svg", {
+        width: Math.max(this.left + width + margin, 200),
+        height: this.top + height + 3,
+        role: "img",
+      });
       this.svg.append(...this.axes(width, height));
       this.mark = element("rect", { x: this.left - 1, width: width + 2, height: cell + 2 });
       this.spot = element("rect", { width: cell, height: cell });
@@ -165,41 +199,72 @@
 
     axes(width, height) {
       const { cell, left, top } = this;
-      const rows = this.tokens.map((word, i) => [word, left - 6, top + (i + 0.5) * cell + 4, "end", 0]);
+      const rows = this.tokens.map((word, i) => [
+        word,
+        left - 6,
+        top + (i + 0.5) * cell + 4,
+        "end",
+        0,
+      ]);
       const columns = this.keys.map((word, i) => {
         const x = left + (i + 0.5) * cell;
         return this.slanted ? [word, x, top - 5, "start", -45] : [word, x, top - 6, "middle", 0];
       });
       const write = ([word, x, y, anchor, turn]) =>
-        element("text", { "text-anchor": anchor, transform: `translate(${x} ${y}) rotate(${turn})` }, shorten(word));
+        element(
+          "text",
+          { "text-anchor": anchor, transform: `translate(${x} ${y}) rotate(${turn})` },
+          shorten(word),
+        );
       this.rowNames = rows.map(write);
       this.columnNames = columns.map(write);
       // at 128 tokens only every third or fourth name has room
       const sparse = (names, room) => names.filter((_, i) => i % Math.ceil(room / cell) === 0);
-      const lines = cell < 10 ? "" : [
-        ...rows.map((_, i) => `M${left} ${top + i * cell}h${width}`),
-        ...columns.map((_, i) => `M${left + i * cell} ${top}v${height}`),
-      ].join("");
+      const lines =
+        cell < 10
+          ? ""
+          : [
+              ...rows.map((_, i) => `M${left} ${top + i * cell}h${width}`),
+              ...columns.map((_, i) => `M${left + i * cell} ${top}v${height}`),
+            ].join("");
       const asks = `translate(12 ${top + height / 2}) rotate(-90)`;
       return [
         element("path", { d: lines }),
         element("rect", { class: "cu-frame", x: left, y: top, width, height }),
-        element("text", { class: "cu-axis", "text-anchor": "middle", transform: asks }, "asks (query)"),
-        element("text", { class: "cu-axis", "text-anchor": "middle", x: left + width / 2, y: 13 }, "is asked (key)"),
+        element(
+          "text",
+          { class: "cu-axis", "text-anchor": "middle", transform: asks },
+          "asks (query)",
+        ),
+        element(
+          "text",
+          { class: "cu-axis", "text-anchor": "middle", x: left + width / 2, y: 13 },
+          "is asked (key)",
+        ),
         ...sparse(this.rowNames, 11),
         ...sparse(this.columnNames, 15),
       ];
     }
 
     buildLegend() {
-      const stops = Array.from({ length: 11 }, (_, i) => this.css(Math.round(LEVELS * (i / 10) ** 2)));
+      const stops = Array.from({ length: 11 }, (_, i) =>
+        this.css(Math.round(LEVELS * (i / 10) ** 2)),
+      );
       const bar = element("div", { style: `background:linear-gradient(90deg,${stops.join()})` });
       const ticks = [0, 1, 5, 25, 50, 100].map((share) =>
-        element("span", { style: `left:${10 * Math.sqrt(share)}%` }, share === 100 ? "100 %" : String(share)));
+        element(
+          "span",
+          { style: `left:${10 * Math.sqrt(share)}%` },
+          share === 100 ? "100 %" : String(share),
+        ),
+      );
       const legend = element("div", { class: "cu-legend", "aria-hidden": "true" });
       legend.append("weight", element("div", { class: "cu-scale" }, bar, ...ticks));
       if (this.levels.includes(MASKED)) {
-        const swatch = element("span", { class: "cu-swatch", style: `background:${this.css(MASKED)}` });
+        const swatch = element("span", {
+          class: "cu-swatch",
+          style: `background:${this.css(MASKED)}`,
+        });
         legend.append(element("span", {}, swatch, "masked: may not look"));
       }
       return legend;
@@ -207,9 +272,19 @@
 
     buildStrips() {
       const label = "Query: the token that asks";
-      const strip = element("div", { class: "cu-strip", role: "listbox", "aria-label": label, "aria-orientation": "horizontal", "data-strip": "query" });
+      const strip = element("div", {
+        class: "cu-strip",
+        role: "listbox",
+        "aria-label": label,
+        "aria-orientation": "horizontal",
+        "data-strip": "query",
+      });
       this.queries = this.tokens.map((word, query) => {
-        const option = element("div", { class: "cu-token", role: "option", "data-query": query }, word);
+        const option = element(
+          "div",
+          { class: "cu-token", role: "option", "data-query": query },
+          word,
+        );
         option.setAttribute("aria-label", this.named(this.tokens, query));
         option.addEventListener("click", () => this.choose({ query }, option));
         option.addEventListener("pointerenter", () => this.show(query));
@@ -218,14 +293,21 @@
       strip.append(...this.queries);
       strip.addEventListener("keydown", (event) => this.onQueryKey(event));
       strip.addEventListener("pointerleave", () => this.show());
-      const answers = element("div", { class: "cu-strip", "data-strip": "key", "aria-hidden": "true" });
+      const answers = element("div", {
+        class: "cu-strip",
+        "data-strip": "key",
+        "aria-hidden": "true",
+      });
       this.answers = this.keys.map((word, key) =>
-        element("div", { class: "cu-token", "data-key": key }, word, element("small")));
+        element("div", { class: "cu-token", "data-key": key }, word, element("small")),
+      );
       answers.append(...this.answers);
       const hint = element("span", { class: "cu-hint" }, "point at a token, or Tab and arrow keys");
       return [
-        element("p", { class: "cu-label" }, "asks (query) ", hint), strip,
-        element("p", { class: "cu-label" }, "is asked (key)"), answers,
+        element("p", { class: "cu-label" }, "asks (query) ", hint),
+        strip,
+        element("p", { class: "cu-label" }, "is asked (key)"),
+        answers,
       ];
     }
 
@@ -273,8 +355,12 @@
       const name = this.headName(this.layer, this.head);
       this.heading.replaceChildren(name[0].toUpperCase() + name.slice(1) + " ");
       const label = this.layers[this.layer];
-      if (label !== `layer ${this.layer + 1}`) this.heading.append(element("span", { class: "cu-hint" }, label));
-      this.svg.setAttribute("aria-label", `Map of ${name}: a row for every query, a column for every key`);
+      if (label !== `layer ${this.layer + 1}`)
+        this.heading.append(element("span", { class: "cu-hint" }, label));
+      this.svg.setAttribute(
+        "aria-label",
+        `Map of ${name}: a row for every query, a column for every key`,
+      );
       this.thumbnails.flat().forEach((button) => {
         const chosen = button === this.thumbnails[this.layer][this.head];
         button.setAttribute("aria-selected", chosen);
@@ -309,7 +395,9 @@
     sentence(query, row) {
       const order = Array.from(row.keys()).filter((key) => row[key] !== MASKED && row[key] > 0);
       order.sort((a, b) => row[b] - row[a]);
-      const parts = order.slice(0, NAMED_KEYS).map((key) => `${this.named(this.keys, key)} ${percent(row[key])}`);
+      const parts = order
+        .slice(0, NAMED_KEYS)
+        .map((key) => `${this.named(this.keys, key)} ${percent(row[key])}`);
       const others = order.slice(NAMED_KEYS);
       if (others.length) {
         const rest = others.reduce((sum, key) => sum + row[key], 0);

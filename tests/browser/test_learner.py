@@ -1,4 +1,4 @@
-"""A learner's hour: run, be wrong, be told why, put it right, keep it; look around with mouse and keys."""
+"""A learner's hour: be wrong, be told why, put it right, keep it; look around by mouse and keys."""
 
 import re
 
@@ -82,10 +82,10 @@ def test_a_syntax_error_does_not_stop_the_rest(ui: UI) -> None:
 
 def test_a_slider_redraws_its_picture(ui: UI) -> None:
     ui.open("notebooks/01_projection.ipynb")
-    index = find(ui, "Slider")
+    index = find(ui, "views.play(")
     run_from_top(ui, index)
     cell = ui.cell(index)
-    picture = cell.locator(".jp-OutputArea-output img").last
+    picture = cell.locator(".jp-OutputArea-output img")
     before = picture.get_attribute("src")
     slider = cell.locator(".noUi-handle, input[type=range]").first
     slider.focus()
