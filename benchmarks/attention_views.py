@@ -40,15 +40,16 @@ def show(weights, tokens):
 show(*attention(1, 1, 2))
 weights, tokens = attention({layers}, {heads}, {tokens});"""
 
-# Resolves to the milliseconds until the last change of the page that came before a second of rest.
-# A frame that comes late counts as a change: the page was busy.
+# Resolves to the milliseconds until the last change of the output before a second of rest.
+# A frame that comes late counts as a change: the page was busy. What JupyterLab changes in the cell
+# around the output does not count.
 DRAWN = """
 const [selector, seconds] = argument;
 const start = performance.now();
 let last = start, previous = start;
 const cell = notebook.content.widgets[1];
 const observer = new MutationObserver(() => { last = performance.now(); });
-observer.observe(cell.node, { subtree: true, childList: true, attributes: true });
+observer.observe(cell.outputArea.node, { subtree: true, childList: true, attributes: true });
 app.commands.execute("notebook:run-all-below");
 for (;;) {
     await new Promise(resolve => requestAnimationFrame(resolve));
@@ -154,7 +155,7 @@ def measure(ui: UI, package: Package, folder: Path) -> None:
 
 
 def notebook(cells: list[str]) -> dict:
-    made = [
+    made: list[dict] = [
         {
             "cell_type": "code",
             "id": f"cell-{number}",

@@ -6,7 +6,7 @@ completed in a notebook takes the place of the one that is shipped here.
 
 import sys
 
-from course_utils import attention, decoder, encoder, projection, start_here, views
+from course_utils import attention, decoder, encoder, positions, projection, start_here, views
 from course_utils.engine import loading
 from course_utils.engine.completes import completes, hint, progress, reset, solution
 
@@ -17,6 +17,7 @@ __all__ = [
     "decoder",
     "encoder",
     "hint",
+    "positions",
     "progress",
     "projection",
     "reset",

@@ -16,6 +16,6 @@ def sentences_model() -> decoder.GPT:
     Its parts are those now in use, yours among them: only the numbers come from the file.
     """
     config = json.loads((_DATA / "sentences_model.json").read_text())
-    model = decoder.GPT(**config)
+    model = decoder.gpt(**config)
     model.load_state_dict(load_file(_DATA / "sentences_model.safetensors"))
     return model.eval()

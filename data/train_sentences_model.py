@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from course_utils import attention
 from course_utils.corpora import sentences
-from course_utils.decoder import GPT
+from course_utils.decoder import GPT, gpt
 
 FOLDER = Path(__file__).parent
 CONFIG = {
@@ -39,7 +39,7 @@ STEPS, WARM_UP, SENTENCES_A_STEP, LEARNING_RATE = 1000, 50, 64, 3e-3
 def new_model() -> GPT:
     """A GPT that starts from small weights (0.02, as in GPT-2)."""
     torch.manual_seed(SEED)
-    model = GPT(**CONFIG)
+    model = gpt(**CONFIG)
     for name, parameter in model.named_parameters():
         if parameter.ndim == 2:
             torch.nn.init.normal_(parameter, std=0.02)

@@ -228,7 +228,7 @@ def test_attention_is_blind_to_the_order_of_the_memory():
 
 def test_a_gpt_does_not_look_ahead():
     torch.manual_seed(0)
-    model = decoder.GPT(vocabulary=7, d_model=12, n_heads=3, n_layers=2, context=6)
+    model = decoder.gpt(vocabulary=7, d_model=12, n_heads=3, n_layers=2, context=6)
     ids = torch.randint(7, (2, 6), generator=torch.Generator().manual_seed(0))
     other = ids.clone()
     other[:, 3:] = (ids[:, 3:] + 1) % 7
@@ -253,7 +253,7 @@ def nothing_is_left_behind():
 
 
 def _gpt(n_layers: int = 2) -> decoder.GPT:
-    return decoder.GPT(vocabulary=7, d_model=12, n_heads=3, n_layers=n_layers, context=6)
+    return decoder.gpt(vocabulary=7, d_model=12, n_heads=3, n_layers=n_layers, context=6)
 
 
 def test_maps_are_named_by_the_path_of_their_module_in_order():
@@ -394,7 +394,7 @@ def annotations_checked(monkeypatch):
 
 @pytest.mark.usefixtures("annotations_checked")
 def test_shapes_are_those_that_are_announced():
-    decoder.GPT(vocabulary=7, d_model=12, n_heads=3, n_layers=2, context=6)(
+    decoder.gpt(vocabulary=7, d_model=12, n_heads=3, n_layers=2, context=6)(
         torch.zeros(2, 5, dtype=torch.long)
     )
     layer = attention.MultiHeadAttention(12, 4)

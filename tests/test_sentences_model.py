@@ -49,7 +49,7 @@ def test_the_file_is_the_one_in_the_readme():
 def test_the_model_is_ready_to_predict(model):
     assert not model.training
     assert all(p.dtype == torch.float32 and p.isfinite().all() for p in model.parameters())
-    assert model.embed.weight.shape == (len(sentences.VOCABULARY), script.CONFIG["d_model"])
+    assert model.embed.tokens.weight.shape == (len(sentences.VOCABULARY), script.CONFIG["d_model"])
     names = {name for name in model.state_dict() if name.startswith("blocks.0.attention")}
     maps = ("w_q", "w_k", "w_v", "w_o")
     assert names == {f"blocks.0.attention.{m}.{p}" for m in maps for p in ("weight", "bias")}

@@ -1056,8 +1056,8 @@ def _weights_can_be_seen(part: Part) -> None:
 
 def _works_inside_a_model(part: Part) -> None:
     with mock.patch.object(attention, "MultiHeadAttention", part):
-        block = encoder.TransformerBlock(6, 3)
-        model = decoder.GPT(vocabulary=7, d_model=6, n_heads=3, n_layers=2, context=5)
+        block = encoder.block(6, 3)
+        model = decoder.gpt(vocabulary=7, d_model=6, n_heads=3, n_layers=2, context=5)
     block(inputs.normal(2, 4, 6), torch.ones(4, 4, dtype=torch.bool).tril())
     first = inputs.integers(2, 5, below=7)
     second = torch.cat([first[:, :-1], (first[:, -1:] + 1) % 7], 1)
