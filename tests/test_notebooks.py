@@ -1,18 +1,23 @@
 """Every notebook runs from top to bottom: as it is shipped, and with every exercise solved."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import nbformat
 import pytest
 
+from course_utils import exercises
 from tools.solve import solve
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+Result = tuple[subprocess.CompletedProcess[str], list[str], str]
 SECONDS = 240  # far more than a notebook needs: a test machine may be busy
 
 
@@ -58,13 +63,31 @@ def test_blank(path: Path, tmp_path: Path) -> None:
     assert "\n0 of " in progress(tmp_path / "my_parts")
 
 
+@pytest.fixture(scope="module")
+def solved_course(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Result]:
+    """Runs a solved notebook, once. All of them share one folder of parts, as a learner's do."""
+    folder = tmp_path_factory.mktemp("solved")
+
+    @cache
+    def run_solved(path: Path) -> Result:
+        notebook = nbformat.read(path, as_version=4)
+        parts = solve(notebook)
+        nbformat.write(notebook, folder / path.name)
+        home = folder / "my_parts"
+        return run(folder / path.name, home, COURSE_UTILS_STRICT="1"), parts, progress(home)
+
+    return run_solved
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_solved(path: Path, tmp_path: Path) -> None:
+def test_solved(path: Path, solved_course: Callable[[Path], Result]) -> None:
     """With the references in the exercise cells, in strict mode: every part becomes yours."""
-    notebook = nbformat.read(path, as_version=4)
-    parts = solve(notebook)
-    nbformat.write(notebook, tmp_path / path.name)
-    result = run(tmp_path / path.name, tmp_path / "my_parts", COURSE_UTILS_STRICT="1")
-    assert result.returncode == 0, result.stdout[-4000:]
-    shown = progress(tmp_path / "my_parts")
+    process, parts, shown = solved_course(path)
+    assert process.returncode == 0, process.stdout[-4000:]
     assert all(f"[x] {path.stem[:2]}  {part}\n" in shown for part in parts), shown
+
+
+def test_in_the_end_every_part_is_yours(solved_course: Callable[[Path], Result]) -> None:
+    shown = [solved_course(path)[2] for path in NOTEBOOKS][-1]
+    mine, everything = re.findall(r"(\d+) of (\d+) parts are yours", shown)[-1]
+    assert mine == everything == str(len(exercises.all_exercises()))
