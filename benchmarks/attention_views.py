@@ -149,7 +149,7 @@ def measure(ui: UI, package: Package, folder: Path) -> None:
         package.seconds.append(milliseconds / 1000)
     package.asked_network |= bool(ui.off_host)
     ui.wait_until_done(GIVE_UP)
-    ui.save()
+    ui.js("await notebook.context.save()", seconds=GIVE_UP)
     package.size = path.stat().st_size
     ui.js("await notebook.sessionContext.shutdown()")
 

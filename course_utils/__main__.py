@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from course_utils import exercises
+from course_utils import exercises, parity
 from course_utils.engine import completes, loading, parts, store
 
 COURSE = Path(__file__).parents[1]
@@ -20,6 +20,7 @@ def main() -> int:
     commands.add_parser("check", help="check your saved parts once more")
     commands.add_parser("lab", help="open the course in JupyterLab")
     commands.add_parser("test", help="run all tests")
+    commands.add_parser("parity", help="compare your parts with Hugging Face's and torch's models")
     for name, text in (
         ("hint", "the hints for a part"),
         ("solution", "the solution of a part"),
@@ -71,6 +72,11 @@ def run_tests(chosen: argparse.Namespace) -> int:
     )
 
 
+def show_parity(chosen: argparse.Namespace) -> int:
+    """Compare models of the parts in use with models of others that have the same weights."""
+    return 0 if parity.report() else 1
+
+
 def _print(note: object) -> int:
     print(note)
     return 0
@@ -81,6 +87,7 @@ COMMANDS = {
     "check": check_saved,
     "lab": open_lab,
     "test": run_tests,
+    "parity": show_parity,
     "hint": show_hints,
     "solution": lambda chosen: _print(completes.solution(chosen.part)),
     "reset": lambda chosen: _print(completes.reset(chosen.part)),

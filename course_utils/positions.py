@@ -20,9 +20,10 @@ def permutation_error(
     x: Float[Tensor, "batch tokens d_model"],
     order: Int[Tensor, " tokens"],
 ) -> float:
-    """Largest difference between shuffling the tokens before `layer` and shuffling them after it.
+    """How much it matters whether the tokens are shuffled before `layer` or after it.
 
-    It is 0, up to rounding, for a layer that does not know the order of its tokens.
+    The largest absolute difference of the two answers. It is 0, up to rounding, for a layer that
+    does not know the order of its tokens.
     """
     return (layer(x[:, order]) - layer(x)[:, order]).abs().max().item()
 
@@ -33,6 +34,7 @@ def sinusoidal_positions(
     """A sine and a cosine for each of d_model/2 frequencies (Vaswani et al. 2017, §3.5).
 
     Features 2i and 2i + 1 turn by base^(-2i / d_model) radians a token, like the hands of clocks.
+    `d_model` is even.
     """
     frequencies = base ** (-torch.arange(0, d_model, 2) / d_model)
     angles = torch.arange(n_tokens)[:, None] * frequencies
@@ -49,7 +51,7 @@ def add_positions(
 def shift_matrix(k: int, d_model: int, base: float = 10000.0) -> Float[Tensor, "d_model d_model"]:
     """The matrix that moves sinusoids on by `k` tokens: positions[t + k] = positions[t] @ matrix.
 
-    It is a rotation of every pair of features, and does not depend on t.
+    It is a rotation of every pair of features, and does not depend on t. `d_model` is even.
     """
     angles = k * base ** (-torch.arange(0, d_model, 2) / d_model)
     sines, cosines = angles.sin(), angles.cos()
@@ -71,7 +73,10 @@ def relative_bias(
 
 
 def rope_angles(n_tokens: int, d_head: int, base: float = 10000.0) -> Float[Tensor, "tokens half"]:
-    """Angle by which each pair of features is turned at each position (Su et al. 2021, §3.2.2)."""
+    """Angle by which each pair of features is turned at each position (Su et al. 2021, §3.2.2).
+
+    Pair i turns by base^(-2i / d_head) radians a token. `d_head` is even.
+    """
     frequencies = base ** (-torch.arange(0, d_head, 2) / d_head)
     return torch.arange(n_tokens)[:, None] * frequencies
 
@@ -97,7 +102,10 @@ class SinusoidalPositions(nn.Module):
     def forward(
         self, x: Float[Tensor, "batch tokens d_model"]
     ) -> Float[Tensor, "batch tokens d_model"]:
-        return add_positions(x, sinusoidal_positions(*x.shape[1:]).to(x))
+        _, n_tokens, d_model = x.shape
+        if d_model % 2:
+            raise ValueError(f"sinusoids come in pairs: d_model must be even, got {d_model}")
+        return add_positions(x, sinusoidal_positions(n_tokens, d_model).to(x))
 
 
 class LearnedPositions(nn.Module):
@@ -158,6 +166,14 @@ class BiasedAttention(attention.MultiHeadAttention):
 class RotaryAttention(attention.MultiHeadAttention):
     """Attention that turns queries and keys by their positions (Su et al. 2021)."""
 
+    def __init__(self, d_model: int, n_heads: int):
+        super().__init__(d_model, n_heads)
+        if d_model // n_heads % 2:
+            raise ValueError(
+                "features are turned in pairs: d_model / n_heads must be even, "
+                f"got {d_model} / {n_heads}"
+            )
+
     def forward(
         self,
         x: Float[Tensor, "batch query d_model"],
@@ -175,6 +191,11 @@ class RotaryAttention(attention.MultiHeadAttention):
         return self.w_o(attention.merge_heads(heads))
 
 
-def _turned(x: Float[Tensor, "batch n_heads tokens d_head"]) -> Tensor:
+def _turned(
+    x: Float[Tensor, "batch n_heads tokens d_head"],
+) -> Float[Tensor, "batch n_heads tokens d_head"]:
     n_tokens, d_head = x.shape[-2:]
-    return apply_rope(x, rope_angles(n_tokens, d_head).to(x))
+    # Not in half precision: bfloat16 has no number between 300 and 302.
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    angles = rope_angles(n_tokens, d_head).to(x.device, dtype)
+    return apply_rope(x.to(dtype), angles).to(x.dtype)

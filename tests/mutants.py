@@ -33,6 +33,10 @@ ANY_PAIR = "any random pair of vectors gives a function away that is not linear"
 ANY_ROUNDING = "how much rounding to allow is free, within reason"
 BOTH_WAYS = "the comparison is symmetric"
 EQUAL_LENGTHS = "the lists are as long as each other by then, so nothing checks it twice"
+THREE_AXES = "a tensor of three axes: -2 and 1 are the same one"
+A_ROW = "beside a column, a vector is broadcast as a row anyway"
+TWO_AXES = "ids has two axes: its last one is axis 1"
+TRUE_IS_ONE = "True counts as 1, so the sum, the product and the count come out the same"
 
 EQUIVALENT: dict[str, dict[str, str]] = {
     "projection.dot_and_cosine": {
@@ -86,6 +90,39 @@ EQUIVALENT: dict[str, dict[str, str]] = {
     "attention.attention_weights": {
         "return softmax(scores, dim=-1) → return softmax(scores)": "-1 is the default",
         "query.shape[-1] → key.shape[-1]": "queries and keys have the same size",
+    },
+    "positions.permutation_error": {
+        "(layer(x[:, order]) - layer(x)[:, order]).abs() → "
+        "(layer(x)[:, order] - layer(x[:, order])).abs()": BOTH_WAYS,
+    },
+    "positions.sinusoidal_positions": {
+        "torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(-2) → "
+        "torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(1)": THREE_AXES,
+    },
+    "positions.shift_matrix": {
+        "torch.stack((cosines, -sines, sines, cosines), dim=-1).unflatten(-1, (2, 2)) → "
+        "torch.stack((cosines, -sines, sines, cosines), dim=-1).unflatten(1, (2, 2))": A_MATRIX,
+        "torch.stack((cosines, -sines, sines, cosines), dim=-1) → "
+        "torch.stack((cosines, -sines, sines, cosines), dim=1)": A_MATRIX,
+    },
+    "positions.relative_bias": {
+        "torch.arange(n_query)[:, None] - torch.arange(n_key)[None, :] → "
+        "torch.arange(n_query)[:, None] - torch.arange(n_key)": A_ROW,
+        "torch.arange(n_key)[None, :] → torch.arange(n_key)[:,]": A_ROW,
+        "torch.arange(n_key)[None, :] → torch.arange(n_key)[None,]": A_ROW,
+    },
+    "encoder.padding_mask": {
+        "(ids != pad_id)[:, None, None, :] → (ids != pad_id)[:, None, None]": "axes that are not "
+        "named are kept whole",
+    },
+    "encoder.mean_pool": {
+        "kept = keep[..., None].to(x.dtype) → kept = keep[..., None].to()": TRUE_IS_ONE,
+        "kept = keep[..., None].to(x.dtype) → kept = keep[..., None]": TRUE_IS_ONE,
+        "keep[..., None].to(x.dtype) → keep[..., None].to(x)": "x.to(other) takes its dtype",
+        "keep[..., None].to(x.dtype) → keep[..., None].to(keep.dtype)": TRUE_IS_ONE,
+    },
+    "decoder.GPT": {
+        "ids.shape[1] → ids.shape[-1]": TWO_AXES,
     },
 }
 """For each part the mutants that are right as well, and why. "#2" is the second of its kind."""

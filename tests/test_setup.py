@@ -43,10 +43,18 @@ def test_every_package_is_pinned_to_one_version() -> None:
     assert "torch==2.13.0" in CONSTRAINTS
 
 
-@pytest.mark.parametrize("extra", ["", "test"])
+@pytest.mark.parametrize("extra", ["", "parity", "test"])
 def test_everything_that_is_installed_is_pinned(extra: str) -> None:
     declared = PROJECT["optional-dependencies"][extra] if extra else PROJECT["dependencies"]
     assert set(needed(declared, set())) <= PINNED
+
+
+def test_what_an_extra_asks_for_is_what_is_pinned() -> None:
+    for extra, requirements in PROJECT["optional-dependencies"].items():
+        for requirement in map(Requirement, requirements):
+            assert canonicalize_name(requirement.name) in PINNED, extra
+            if requirement.specifier:
+                assert f"{requirement.name}{requirement.specifier}" in CONSTRAINTS
 
 
 def test_conda_and_binder_install_what_pip_installs() -> None:
@@ -58,16 +66,29 @@ def test_conda_and_binder_install_what_pip_installs() -> None:
     assert from_pip == {"pip": ["--constraint constraints.txt", "--editable ."]}
 
 
+def imported(tree: ast.AST) -> Iterator[str]:
+    """Names of the packages imported in a piece of code."""
+    for node in ast.walk(tree):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module]
+        yield from (name.split(".")[0].lower() for name in names)
+
+
 def test_every_import_of_the_package_is_declared() -> None:
+    """What an extra installs may be imported too, but only inside the function that needs it."""
     declared = {canonicalize_name(name) for name in PROJECT["dependencies"]}
-    known = declared | set(sys.stdlib_module_names) | {"course_utils"}
+    known = declared | {name.lower() for name in sys.stdlib_module_names} | {"course_utils"}
+    extras = PROJECT["optional-dependencies"]
+    optional = {
+        Requirement(name).name for extra in ("parity", "pretrained") for name in extras[extra]
+    }
     for path in (REPOSITORY / "course_utils").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            if isinstance(node, ast.ImportFrom) and node.module:
-                names = [node.module]
-            imported = {name.split(".")[0] for name in names}
-            assert {name for name in imported if name.lower() not in known} == set(), path
+        tree = ast.parse(path.read_text())
+        assert set(imported(tree)) <= known | optional, path
+        for node in tree.body:
+            if not isinstance(node, ast.FunctionDef | ast.ClassDef):
+                assert set(imported(node)) <= known, path
 
 
 def test_the_version_stands_in_two_places_and_agrees() -> None:

@@ -8,8 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from course_utils import views
-from course_utils.decoder import GPT
+from course_utils import attention, views
 from course_utils.views import bertviz_bridge, transformer_map
 from course_utils.views.colour import MASKED, rgb
 
@@ -95,13 +94,27 @@ def test_heatmap_refuses_what_does_not_fit(weights, options, message):
 # --- shapes --------------------------------------------------------------------------------------
 
 
-def test_shapes_of_a_gpt():
-    table = views.shapes(GPT(7, 8, 2, 1, 5), torch.zeros(2, 3, dtype=torch.long))
+class Reader(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(7, 8)
+        self.blocks = nn.ModuleList([attention.MultiHeadAttention(8, 2)])
+        self.head = nn.Linear(8, 7)
+
+    def forward(self, ids):
+        x = self.embed(ids)
+        for block in self.blocks:
+            x = block(x, mask=torch.ones(ids.shape[1], ids.shape[1], dtype=torch.bool))
+        return self.head(x)
+
+
+def test_shapes_of_a_model():
+    table = views.shapes(Reader(), torch.zeros(2, 3, dtype=torch.long))
     rows = {row.path: row for row in table.rows}
     assert table.rows[0].path == "(the model)"
     assert (rows["(the model)"].shape_in, rows["(the model)"].shape_out) == ("[2, 3]", "[2, 3, 7]")
-    assert rows["blocks.0.attention"].shape_in == "[2, 3, 8], mask=[3, 3]"
-    assert rows["blocks.0.attention.w_q"].parameters == 8 * 8 + 8
+    assert rows["blocks.0"].shape_in == "[2, 3, 8], mask=[3, 3]"
+    assert rows["blocks.0.w_q"].parameters == 8 * 8 + 8
     assert rows["blocks.0"].parameters == 0
     assert table.total == sum(row.parameters for row in table.rows)
     assert f"{table.total:,}" in repr(table).splitlines()[-1]

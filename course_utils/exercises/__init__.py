@@ -5,7 +5,15 @@ from importlib import import_module
 
 from course_utils.exercises.exercise import Case, Exercise, Mistake, Wrong
 
-NOTEBOOKS = ("start_here", "projection", "queries_keys_values", "softmax_scaling")
+NOTEBOOKS = (
+    "start_here",
+    "projection",
+    "queries_keys_values",
+    "softmax_scaling",
+    "positional_encoding",
+    "encoder",
+    "decoder",
+)
 
 
 @cache

@@ -4,17 +4,19 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ipywidgets import FloatSlider, Widget
+    from ipywidgets import FloatSlider, IntSlider, Widget
     from matplotlib.figure import Figure
 
 
-def slider(value: float, low: float, high: float, step: float) -> "FloatSlider":
-    """A slider for `play`, set to `value`, between `low` and `high`."""
+def slider(value: float, low: float, high: float, step: float) -> "FloatSlider | IntSlider":
+    """A slider for `play`, set to `value`, between `low` and `high`; whole numbers stay whole."""
     if not low <= value <= high:
         raise ValueError(f"value must lie between low {low} and high {high}, got {value}")
-    from ipywidgets import FloatSlider
+    from ipywidgets import FloatSlider, IntSlider
 
-    return FloatSlider(value=value, min=low, max=high, step=step)
+    whole = all(isinstance(number, int) for number in (value, low, high, step))
+    kind = IntSlider if whole else FloatSlider
+    return kind(value=value, min=low, max=high, step=step)
 
 
 def play(draw: "Callable[..., Figure]", **controls: "Widget") -> None:

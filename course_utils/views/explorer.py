@@ -10,10 +10,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
-from torch.nn import functional as F
 
 from course_utils.views.colour import LEVELS, MASKED_BYTE, byte_palette
 from course_utils.views.inputs import check_weights, full_mask, labels, one_sentence
@@ -42,37 +41,47 @@ def explore(
     Raises ValueError where weights, tokens and mask do not fit together.
     """
     layers = layers_of(maps)
-    weights = torch.stack(list(layers.values()))
-    asks, asked = labels(tokens, keys, *weights.shape[2:])
-    visible = full_mask(mask, weights.shape[1:]).expand_as(weights)
-    check_weights(weights, visible, "maps")
-    data = {"title": title, "layers": list(layers), "tokens": asks, "keys": asked}
-    return _view(data, to_bytes(weights, visible))
+    shape = next(iter(layers.values())).shape
+    asks, asked = labels(tokens, keys, *shape[1:])
+    visible = full_mask(mask, shape).numpy()
+    for label, weights in layers.items():
+        check_weights(weights.numpy(), visible, f"the weights of {label!r}")
+    levels = np.stack([to_bytes(weights.numpy(), visible) for weights in layers.values()])
+    return _view({"title": title, "layers": list(layers), "tokens": asks, "keys": asked}, levels)
+
+
+# NumPy from here on: torch would split these small steps among threads that wait for each other,
+# which takes seconds on a busy machine.
 
 
 def to_bytes(
-    weights: Float[Tensor, "layers heads query key"], mask: Bool[Tensor, "layers heads query key"]
-) -> UInt8[Tensor, "layers heads query key"]:
+    weights: Float[np.ndarray, "heads query key"], mask: Bool[np.ndarray, "heads query key"]
+) -> UInt8[np.ndarray, "heads query key"]:
     """Weights 0 to 1 as 0 to 254, wrong by at most 1/508; 255 where the mask forbids a look."""
-    levels = (weights.clamp(0, 1) * LEVELS).round()
-    return levels.masked_fill(~mask, MASKED_BYTE).to(torch.uint8)
+    shares = np.where(mask, weights, 0).clip(0, 1)
+    return np.where(mask, np.rint(shares * LEVELS), MASKED_BYTE).astype(np.uint8)
 
 
-def static_picture(levels: UInt8[Tensor, "layers heads query key"]) -> bytes:
+def static_picture(levels: UInt8[np.ndarray, "layers heads query key"]) -> bytes:
     """A PNG of all heads, one row a layer, for places that run no scripts."""
     n_layers, n_heads, n_query, n_key = levels.shape
     room = max(8, PICTURE_PIXELS // max(n_layers, n_heads))
-    size = (min(n_query, room), min(n_key, room))
-    seen = levels.float().masked_fill(levels == MASKED_BYTE, -1)
-    pooled = F.adaptive_max_pool2d(seen, size)
-    pooled = pooled.masked_fill(pooled < 0, MASKED_BYTE).to(torch.uint8)
-    scale = max(1, room // max(size))
-    pooled = pooled.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
-    framed = F.pad(pooled, (0, 4, 0, 4), value=0)
-    return png(framed.transpose(1, 2).flatten(0, 1).flatten(1, 2))
+    small = pool(pool(levels, min(n_query, room), axis=2), min(n_key, room), axis=3)
+    scale = max(1, room // max(small.shape[2:]))
+    large = small.repeat(scale, axis=2).repeat(scale, axis=3)
+    framed = np.pad(large, ((0, 0), (0, 0), (0, 4), (0, 4)))
+    height, width = framed.shape[2:]
+    return png(framed.transpose(0, 2, 1, 3).reshape(n_layers * height, n_heads * width))
 
 
-def png(indices: UInt8[Tensor, "height width"]) -> bytes:
+def pool(levels: UInt8[np.ndarray, "..."], size: int, axis: int) -> UInt8[np.ndarray, "..."]:
+    """Shrink `axis` to `size` blocks, each as dark as its darkest cell; masked where all are."""
+    starts = np.arange(size) * levels.shape[axis] // size
+    # adding 1 turns 255 (masked) into 0: below every weight, until 1 is taken away again
+    return np.maximum.reduceat(levels + np.uint8(1), starts, axis=axis) - np.uint8(1)
+
+
+def png(indices: UInt8[np.ndarray, "height width"]) -> bytes:
     """The PNG file of a picture whose pixels are numbers of colours in `byte_palette`."""
 
     def chunk(name: bytes, content: bytes) -> bytes:
@@ -81,7 +90,7 @@ def png(indices: UInt8[Tensor, "height width"]) -> bytes:
 
     height, width = indices.shape
     header = struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)  # 8 bits, colours by palette
-    rows = F.pad(indices, (1, 0)).contiguous().numpy().tobytes()  # filter type 0 before every row
+    rows = np.pad(indices, ((0, 0), (1, 0))).tobytes()  # filter type 0 before every row
     body = chunk(b"PLTE", byte_palette()) + chunk(b"IDAT", zlib.compress(rows))
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + body + chunk(b"IEND", b"")
 
@@ -116,7 +125,7 @@ def _asset(name: str) -> str:
     return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 
-def _view(data: dict[str, Any], levels: UInt8[Tensor, "layers heads query key"]) -> View:
+def _view(data: dict[str, Any], levels: UInt8[np.ndarray, "layers heads query key"]) -> View:
     counts = zip(levels.shape, ("layer", "head", "token", "key"), strict=True)
     size = " × ".join(f"{count} {name}{'s' * (count > 1)}" for count, name in counts)
     data = {
@@ -124,7 +133,7 @@ def _view(data: dict[str, Any], levels: UInt8[Tensor, "layers heads query key"])
         "heads": levels.shape[1],
         "palette": _base64(byte_palette()),
         # level 1: about a third of the time of level 6 for an eighth more room
-        "weights": _base64(zlib.compress(levels.numpy().tobytes(), level=1)),
+        "weights": _base64(zlib.compress(levels.tobytes(), level=1)),
     }
     text = f"{data['title']}: {size} (shown in a notebook)"
     return View(_page(data, _base64(static_picture(levels)), size), text)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -49,7 +50,7 @@ def full_mask(
 ) -> Bool[Tensor, "heads query key"]:
     """`mask` for every head, query and key; all True for None. Of a batch the first entry."""
     if mask is None:
-        return torch.ones(tuple(shape), dtype=torch.bool)
+        return torch.tensor(True).broadcast_to(tuple(shape))
     if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
         kind = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
         raise TypeError(f"mask must be a boolean tensor (True = may look), got {kind}")
@@ -63,13 +64,14 @@ def full_mask(
 
 
 def check_weights(
-    weights: Float[Tensor, "heads query key"],
-    mask: Bool[Tensor, "heads query key"],
+    weights: Float[np.ndarray, "heads query key"],
+    mask: Bool[np.ndarray, "heads query key"],
     name: str = "weights",
 ) -> None:
     """Refuse what is no share of attention; what lies under the mask does not matter."""
-    low, high = weights.masked_fill(~mask, 0).aminmax()
-    if low.isnan():
+    seen = np.where(mask, weights, 0)
+    low, high = seen.min(), seen.max()
+    if np.isnan(low):
         raise ValueError(f"{name} must be numbers, got NaN (a row that may look at nothing?)")
     if low < 0 or high > 1.001:
         raise ValueError(

@@ -1,0 +1,205 @@
+"""Foreign weights under our names: rules as data, and a strict way to fill a model with them.
+
+Every library names and stores the same matrices in its own way. What differs stands here, so that
+the modules need not know: names, GPT-2's and torch's fused queries, keys and values, and GPT-2's
+matrices, which are stored as [d_in, d_out].
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A tensor whose whole name fits `pattern` becomes the tensors named in `into`.
+
+    It is transposed first, if `transposed`, and then cut into equal runs of rows, one for each
+    name. A tensor that becomes nothing is one that our model does not need.
+    """
+
+    pattern: str
+    into: tuple[str, ...] = ()
+    transposed: bool = False
+
+
+Rules = tuple[Rule, ...]
+
+
+def nested(rules: Rules, theirs: str, ours: str) -> Rules:
+    """The rules for a model that stands inside another: under `theirs` (a pattern) and `ours`."""
+    return tuple(
+        replace(rule, pattern=theirs + rule.pattern, into=tuple(ours + name for name in rule.into))
+        for rule in rules
+    )
+
+
+def rename(tensors: Mapping[str, Tensor], rules: Rules) -> dict[str, Tensor]:
+    """The tensors under our names. One that no rule fits keeps its name."""
+    renamed: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        for ours, piece in _apply_first_rule(name, tensor, rules).items():
+            if ours in renamed and not torch.equal(renamed[ours], piece):
+                raise ValueError(f"two different tensors would become {ours}; one is {name}")
+            renamed[ours] = piece
+    return renamed
+
+
+def _apply_first_rule(name: str, tensor: Tensor, rules: Rules) -> dict[str, Tensor]:
+    for rule in rules:
+        match = re.fullmatch(rule.pattern, name)
+        if match and not rule.into:
+            return {}
+        if match:
+            rows = tensor.transpose(0, -1) if rule.transposed else tensor
+            names = [match.expand(template) for template in rule.into]
+            return dict(zip(names, rows.tensor_split(len(names)), strict=True))
+    return {name: tensor}
+
+
+def fill(model: nn.Module, tensors: Mapping[str, Tensor], rules: Rules = ()) -> None:
+    """Copy the tensors into the model: each parameter once, and nothing left over.
+
+    Raises ValueError with everything that does not fit; the model is then left as it was.
+    """
+    found = rename(tensors, rules)
+    problems = misfits(model, found)
+    if problems:
+        raise ValueError("the weights do not fit the model\n" + "\n".join(problems))
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    with torch.no_grad():
+        for name, tensor in found.items():
+            parameters[name].copy_(tensor)
+
+
+def misfits(model: nn.Module, found: Mapping[str, Tensor]) -> list[str]:
+    """What is missing, left over, of another shape, or two things where the model has one."""
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    # A parameter with two names, such as a head tied to the embedding, is needed under one of them.
+    given: dict[int, Tensor] = {}
+    problems = []
+    for name, tensor in found.items():
+        parameter = parameters.get(name)
+        if parameter is None:
+            problems.append(f"left over: {name} {list(tensor.shape)}")
+        elif parameter.shape != tensor.shape:
+            wanted = list(parameter.shape)
+            problems.append(f"shape: {name} should be {wanted}, but is {list(tensor.shape)}")
+        elif not torch.equal(given.setdefault(id(parameter), tensor), tensor):
+            problems.append(f"tied: {name} is one with another weight, but has other values")
+    there = {id(parameters[name]) for name in found.keys() & parameters.keys()}
+    for name, parameter in model.named_parameters():
+        if id(parameter) not in there:
+            problems.append(f"missing: {name} {list(parameter.shape)}")
+    return problems
+
+
+# --- Hugging Face --------------------------------------------------------------------------------
+
+# The prefix is there when the weights were saved together with a head.
+GPT2: Rules = (
+    *nested(
+        (
+            Rule(r"wte\.weight", ("embed.tokens.weight",)),
+            Rule(r"wpe\.weight", ("embed.positions.weight",)),
+            Rule(r"ln_f\.(weight|bias)", (r"norm.\1",)),
+            Rule(r"h\.(\d+)\.ln_([12])\.(weight|bias)", (r"blocks.\1.norm\2.\3",)),
+            Rule(
+                r"h\.(\d+)\.attn\.c_attn\.(weight|bias)",
+                tuple(rf"blocks.\1.attention.w_{name}.\2" for name in "qkv"),
+                transposed=True,
+            ),
+            Rule(
+                r"h\.(\d+)\.attn\.c_proj\.(weight|bias)",
+                (r"blocks.\1.attention.w_o.\2",),
+                transposed=True,
+            ),
+            Rule(
+                r"h\.(\d+)\.mlp\.c_fc\.(weight|bias)",
+                (r"blocks.\1.feed_forward.up.\2",),
+                transposed=True,
+            ),
+            Rule(
+                r"h\.(\d+)\.mlp\.c_proj\.(weight|bias)",
+                (r"blocks.\1.feed_forward.down.\2",),
+                transposed=True,
+            ),
+            Rule(r"h\.\d+\.attn\.(masked_)?bias"),  # the causal mask, which old files store
+        ),
+        theirs=r"(?:transformer\.)?",
+        ours="",
+    ),
+    Rule(r"lm_head\.weight", ("head.weight",)),
+)
+
+# Old files call a norm's gain gamma and its shift beta.
+_NORM = (r"LayerNorm\.(?:weight|gamma)", r"LayerNorm\.(?:bias|beta)")
+
+
+def _norm(theirs: str, ours: str) -> Rules:
+    return tuple(
+        Rule(theirs + pattern, (f"{ours}.{name}",))
+        for pattern, name in zip(_NORM, ("weight", "bias"), strict=True)
+    )
+
+
+BERT: Rules = (
+    Rule(r"embeddings\.word_embeddings\.weight", ("embed.tokens.weight",)),
+    Rule(r"embeddings\.position_embeddings\.weight", ("embed.positions.weight",)),
+    Rule(r"embeddings\.token_type_embeddings\.weight", ("embed.types.weight",)),
+    *_norm(r"embeddings\.", "embed.norm"),
+    *nested(
+        (
+            Rule(r"attention\.self\.([qkv])\w+\.(weight|bias)", (r"attention.w_\2.\3",)),
+            Rule(r"attention\.output\.dense\.(weight|bias)", (r"attention.w_o.\2",)),
+            *_norm(r"attention\.output\.", "norm1"),
+            Rule(r"intermediate\.dense\.(weight|bias)", (r"feed_forward.up.\2",)),
+            Rule(r"output\.dense\.(weight|bias)", (r"feed_forward.down.\2",)),
+            *_norm(r"output\.", "norm2"),
+        ),
+        theirs=r"encoder\.layer\.(\d+)\.",
+        ours=r"blocks.\1.",
+    ),
+    Rule(r"embeddings\.position_ids"),  # the numbers 0, 1, 2 …
+    Rule(r"pooler\..*"),  # belongs to BERT's second task, as does seq_relationship
+)
+
+BERT_MASKED: Rules = (
+    *nested(BERT, theirs=r"bert\.", ours="encoder."),
+    Rule(r"cls\.predictions\.transform\.dense\.(weight|bias)", (r"head.transform.\1",)),
+    *_norm(r"cls\.predictions\.transform\.", "head.norm"),
+    Rule(r"cls\.predictions\.decoder\.weight", ("head.out.weight",)),
+    Rule(r"cls\.predictions\.(?:decoder\.)?bias", ("head.out.bias",)),
+    Rule(r"cls\.seq_relationship\..*"),
+)
+
+LLAMA_ATTENTION: Rules = (Rule(r"([qkvo])_proj\.(weight|bias)", (r"w_\1.\2",)),)
+
+
+# --- torch ---------------------------------------------------------------------------------------
+
+TORCH_ATTENTION: Rules = (
+    Rule(r"in_proj_weight", ("w_q.weight", "w_k.weight", "w_v.weight")),
+    Rule(r"in_proj_bias", ("w_q.bias", "w_k.bias", "w_v.bias")),
+    Rule(r"out_proj\.(weight|bias)", (r"w_o.\1",)),
+)
+
+_TORCH_FEED_FORWARD: Rules = (
+    Rule(r"linear1\.(weight|bias)", (r"feed_forward.up.\1",)),
+    Rule(r"linear2\.(weight|bias)", (r"feed_forward.down.\1",)),
+)
+
+# The norms are called norm1, norm2 and norm3 there, too.
+TORCH_ENCODER_LAYER: Rules = (
+    *nested(TORCH_ATTENTION, theirs=r"self_attn\.", ours="attention."),
+    *_TORCH_FEED_FORWARD,
+)
+
+TORCH_DECODER_LAYER: Rules = (
+    *nested(TORCH_ATTENTION, theirs=r"self_attn\.", ours="self_attention."),
+    *nested(TORCH_ATTENTION, theirs=r"multihead_attn\.", ours="cross_attention."),
+    *_TORCH_FEED_FORWARD,
+)
