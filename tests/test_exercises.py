@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from course_utils import attention, exercises
-from course_utils.engine import check as checking
-from course_utils.engine import parts, worker
-from course_utils.engine.check import check, recognise
+from course_utils.engine import naming, observing, parts, worker
+from course_utils.engine.check import check
+from course_utils.engine.naming import recognise
 from course_utils.exercises import Case, Exercise, Wrong
 
 ALL = exercises.all_exercises()
@@ -157,7 +157,7 @@ def test_what_is_said_are_sentences(exercise):
 def test_cases_are_the_same_every_time(exercise):
     for first, second in zip(exercise.cases(), exercise.cases(), strict=True):
         assert first.title == second.title
-        assert checking._same_effects(checking.expected(first), checking.expected(second))
+        assert naming._same_effects(observing.expected(first), observing.expected(second))
 
 
 @each_exercise

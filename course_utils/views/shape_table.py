@@ -18,7 +18,10 @@ SIDES = ("left", "left", "left", "left", "right")
 
 @dataclass
 class Row:
-    """One call of one module. `parameters` counts its own, not those of the modules inside it."""
+    """One call of one module.
+
+    `parameters` counts its own, and those of modules inside it that are never called themselves.
+    """
 
     path: str
     kind: str
@@ -46,6 +49,7 @@ def shapes(
     names = _unique_names(axes or {})
     with _at_rest(model), _watch(model, names) as rows, torch.no_grad():
         model(*inputs, **keywords)
+    _count_parameters(model, rows)
     total = sum(parameter.numel() for parameter in model.parameters())
     return ShapeTable(_html(rows, total), _text(rows, total), tuple(rows), total)
 
@@ -89,8 +93,7 @@ def _watch(model: nn.Module, names: Mapping[int, str]) -> Iterator[list[Row]]:
     def enter(module: nn.Module, arguments: tuple, keywords: dict) -> None:
         given = [describe(value, names) for value in arguments]
         given += [f"{key}={describe(value, names)}" for key, value in keywords.items()]
-        own = sum(parameter.numel() for parameter in module.parameters(recurse=False))
-        running.append(Row(paths[module], type(module).__name__, ", ".join(given), "", own))
+        running.append(Row(paths[module], type(module).__name__, ", ".join(given), "", 0))
         rows.append(running[-1])
 
     def leave(module: nn.Module, arguments: tuple, output: Any) -> None:
@@ -101,6 +104,16 @@ def _watch(model: nn.Module, names: Mapping[int, str]) -> Iterator[list[Row]]:
             hooks.callback(module.register_forward_pre_hook(enter, with_kwargs=True).remove)
             hooks.callback(module.register_forward_hook(leave).remove)
         yield rows
+
+
+def _count_parameters(model: nn.Module, rows: list[Row]) -> None:
+    """Give every module's own parameters to its first call, or to that of the module around it."""
+    first_calls = {row.path: row for row in reversed(rows)}
+    for path, module in model.named_modules():
+        while path and path not in first_calls:
+            path = path.rpartition(".")[0]
+        own = sum(parameter.numel() for parameter in module.parameters(recurse=False))
+        first_calls[path or "(the model)"].parameters += own
 
 
 def _cells(row: Row) -> tuple[str, ...]:
