@@ -141,11 +141,12 @@ class InputEmbedding(nn.Module):
         return self.positions(self.tokens(ids) * self.scale)
 
 
-class BiasedAttention(attention.MultiHeadAttention):
+class BiasedAttention(nn.Module):
     """Attention whose heads learn a bias for every distance up to `reach`."""
 
     def __init__(self, d_model: int, n_heads: int, reach: int):
-        super().__init__(d_model, n_heads)
+        super().__init__()
+        self.attention = attention.MultiHeadAttention(d_model, n_heads)
         self.tables = nn.Parameter(torch.zeros(n_heads, 2 * reach + 1))
 
     def forward(
@@ -160,7 +161,7 @@ class BiasedAttention(attention.MultiHeadAttention):
             [relative_bias(x.shape[1], memory.shape[1], table) for table in self.tables]
         )
         bias = by_distance if bias is None else by_distance + bias
-        return super().forward(x, memory, mask, bias)
+        return self.attention(x, memory, mask, bias)
 
 
 class RotaryAttention(attention.MultiHeadAttention):

@@ -317,15 +317,24 @@ def test_biased_attention_is_torchs_with_the_bias(batch, n_query, n_key, masked,
     added = layer.tables[:, torch.from_numpy(distances + 2)]
     added = added if bias is None else added + bias
     added = added if mask is None else added.masked_fill(~mask, -math.inf)
-    wanted = _fused(layer, *_heads(layer, x, memory), added.expand(batch, -1, -1, -1))
+    wanted = _fused(
+        layer.attention, *_heads(layer.attention, x, memory), added.expand(batch, -1, -1, -1)
+    )
     torch.testing.assert_close(layer(x, memory, mask, bias), wanted)
     if memory is x:
         torch.testing.assert_close(layer(x, mask=mask, bias=bias), wanted)
 
 
+def test_biased_attention_runs_on_the_attention_in_use(monkeypatch):
+    """A learner's version is installed after this module was imported."""
+    yours = type("Yours", (attention.MultiHeadAttention,), {})
+    monkeypatch.setattr(attention, "MultiHeadAttention", yours)
+    assert isinstance(positions.BiasedAttention(6, 2, reach=1).attention, yours)
+
+
 def test_a_bias_of_zero_changes_nothing_and_is_learned():
     biased, plain = positions.BiasedAttention(6, 2, reach=4), attention.MultiHeadAttention(6, 2)
-    biased.load_state_dict(plain.state_dict(), strict=False)
+    biased.attention.load_state_dict(plain.state_dict())
     x = normal(2, 5, 6)
     torch.testing.assert_close(biased(x), plain(x))
     biased(x).square().sum().backward()
