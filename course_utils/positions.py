@@ -183,20 +183,30 @@ class RotaryAttention(attention.MultiHeadAttention):
         bias: Float[Tensor, "..."] | None = None,
     ) -> Float[Tensor, "batch query d_model"]:
         memory = x if memory is None else memory
+        query, key, value = self.heads(x, memory)
+        heads = attention.scaled_dot_product_attention(query, key, value, mask, bias)
+        return self.w_o(attention.merge_heads(heads))
+
+    def heads(
+        self,
+        x: Float[Tensor, "batch query d_model"],
+        memory: Float[Tensor, "batch key d_model"],
+        start: int = 0,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of every head. The first token of both is number `start`."""
         query, key, value = (
             attention.split_heads(projected, self.n_heads)
             for projected in attention.project_qkv(x, memory, self.w_q, self.w_k, self.w_v)
         )
-        query, key = _turned(query), _turned(key)
-        heads = attention.scaled_dot_product_attention(query, key, value, mask, bias)
-        return self.w_o(attention.merge_heads(heads))
+        return turned(query, start), turned(key, start), value
 
 
-def _turned(
-    x: Float[Tensor, "batch n_heads tokens d_head"],
+def turned(
+    x: Float[Tensor, "batch n_heads tokens d_head"], start: int = 0
 ) -> Float[Tensor, "batch n_heads tokens d_head"]:
+    """`x` with every token turned by its position, of which the first is `start`."""
     n_tokens, d_head = x.shape[-2:]
     # Not in half precision: bfloat16 has no number between 300 and 302.
     dtype = torch.promote_types(x.dtype, torch.float32)
-    angles = rope_angles(n_tokens, d_head).to(x.device, dtype)
+    angles = rope_angles(start + n_tokens, d_head)[start:].to(x.device, dtype)
     return apply_rope(x.to(dtype), angles).to(x.dtype)

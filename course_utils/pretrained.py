@@ -1,11 +1,12 @@
 """The models that the course ships. `data/README.md` says how each of them was made."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 from safetensors.torch import load_file
 
-from course_utils import decoder
+from course_utils import decoder, modern
 
 _DATA = Path(__file__).parent.parent / "data"
 
@@ -15,7 +16,15 @@ def sentences_model() -> decoder.GPT:
 
     Its parts are those now in use, yours among them: only the numbers come from the file.
     """
-    config = json.loads((_DATA / "sentences_model.json").read_text())
-    model = decoder.gpt(**config)
-    model.load_state_dict(load_file(_DATA / "sentences_model.safetensors"))
+    return _load("sentences_model", decoder.gpt)
+
+
+def stories_model() -> decoder.GPT:
+    """The GPT of newer parts trained on `corpora.stories`: it tells stories and answers questions."""
+    return _load("stories_model", modern.modern_gpt)
+
+
+def _load(name: str, build: Callable[..., decoder.GPT]) -> decoder.GPT:
+    model = build(**json.loads((_DATA / f"{name}.json").read_text()))
+    model.load_state_dict(load_file(_DATA / f"{name}.safetensors"))
     return model.eval()

@@ -42,13 +42,16 @@ def reference_source(part: str) -> str:
 
 
 def blank(part: str) -> str:
-    """The exercise as it is given: the reference with its body, or its `forward`, left to write."""
+    """The exercise as it is given: the reference with its body left to write.
+
+    Of a class it is the first method after `__init__`, such as `forward`.
+    """
     source = reference_source(part)
     definition = ast.parse(source).body[0]
     assert isinstance(definition, ast.FunctionDef | ast.ClassDef)
     if isinstance(definition, ast.ClassDef):
         methods = [node for node in definition.body if isinstance(node, ast.FunctionDef)]
-        definition = next(method for method in methods if method.name == "forward")
+        definition = next(method for method in methods if method.name != "__init__")
     docstring, *body = definition.body
     lines = source.splitlines()
     indent = " " * docstring.col_offset

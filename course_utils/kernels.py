@@ -1,0 +1,122 @@
+"""torch's fused kernels in place of the explicit parts: the same numbers, sooner.
+
+The parts of this course are written to be read. A fused kernel does several of their steps at once
+and keeps nothing of what is in between, so it is quicker, and there is nothing to look at inside.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import ModuleType
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.optim.adamw import adamw
+
+from course_utils import attention, encoder, projection, training
+
+
+@contextmanager
+def fused() -> Iterator[None]:
+    """Inside the `with` block, models and training run on torch's fused kernels.
+
+    First each kernel is compared with the part that it stands in for, yours among them. Raises
+    ValueError where they differ.
+    """
+    explicit = {(module, name): getattr(module, name) for module, name in KERNELS}
+    for place, (kernel, arguments) in KERNELS.items():
+        _compare(".".join((place[0].__name__, place[1])), explicit[place], kernel, arguments())
+    try:
+        for (module, name), (kernel, _) in KERNELS.items():
+            setattr(module, name, kernel)
+        yield
+    finally:
+        for (module, name), part in explicit.items():
+            setattr(module, name, part)
+
+
+@torch.no_grad()
+def _compare(name: str, part: Callable, kernel: Callable, arguments: tuple) -> None:
+    copies = [each.clone() if isinstance(each, Tensor) else each for each in arguments]
+    ours, theirs = part(*arguments), kernel(*copies)
+    pairs = zip(ours, theirs, strict=True) if isinstance(ours, tuple) else [(ours, theirs)]
+    for one, other in pairs:
+        if not torch.allclose(one, other, rtol=1e-4, atol=1e-5):
+            raise ValueError(
+                f"{name} differs from torch's kernel by {(one - other).abs().max():.1e}"
+            )
+
+
+def _normal(*shape: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape)))
+
+
+def _attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None = None,
+    bias: Tensor | None = None,
+) -> Tensor:
+    if bias is not None:
+        mask = bias if mask is None else bias.masked_fill(~mask, -torch.inf)
+    return F.scaled_dot_product_attention(query, key, value, mask)
+
+
+def _layer_norm(x: Tensor, gain: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
+    return F.layer_norm(x, gain.shape, gain, bias, eps)
+
+
+def _cross_entropy(logits: Tensor, targets: Tensor, ignore_index: int = -100) -> Tensor:
+    return F.cross_entropy(logits.flatten(0, -2), targets.flatten(), ignore_index=ignore_index)
+
+
+def _adamw_step(
+    parameter: Tensor,
+    gradient: Tensor,
+    mean: Tensor,
+    square: Tensor,
+    step: int,
+    lr: float,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """In place, as fused kernels are."""
+    adamw(
+        [parameter], [gradient.contiguous()], [mean], [square], [], [torch.tensor(step - 1.0)],
+        fused=True, amsgrad=False, beta1=betas[0], beta2=betas[1], lr=lr,
+        weight_decay=weight_decay, eps=eps, maximize=False,
+    )  # fmt: skip
+    return parameter, mean, square
+
+
+KERNELS: dict[tuple[ModuleType, str], tuple[Callable, Callable[[], tuple]]] = {
+    (projection, "linear"): (
+        F.linear,
+        lambda: (_normal(2, 3, 5), _normal(4, 5), _normal(4)),
+    ),
+    (attention, "scaled_dot_product_attention"): (
+        _attention,
+        lambda: (
+            _normal(2, 3, 4, 6), _normal(2, 3, 5, 6), _normal(2, 3, 5, 7),
+            torch.ones(4, 5, dtype=torch.bool).tril(1), _normal(4, 5),
+        ),
+    ),
+    (encoder, "layer_norm"): (
+        _layer_norm,
+        lambda: (3 * _normal(2, 3, 5) + 1, _normal(5), _normal(5), 1e-5),
+    ),
+    (encoder, "gelu"): (F.gelu, lambda: (3 * _normal(4, 5),)),
+    (training, "cross_entropy"): (
+        _cross_entropy,
+        lambda: (_normal(2, 3, 5), torch.tensor([[0, 4, -100], [2, 1, 3]])),
+    ),
+    (training, "adamw_step"): (
+        _adamw_step,
+        lambda: (
+            _normal(4, 5), _normal(5, 4).T, _normal(20).view(4, 5), _normal(2, 10).view(4, 5) ** 2,
+            3, 0.01, (0.8, 0.95), 1e-8, 0.1,
+        ),
+    ),
+}  # fmt: skip
