@@ -6,7 +6,17 @@ completed in a notebook takes the place of the one that is shipped here.
 
 import sys
 
-from course_utils import attention, decoder, encoder, positions, projection, start_here, views
+from course_utils import (
+    attention,
+    decoder,
+    encoder,
+    positions,
+    projection,
+    sampling,
+    start_here,
+    training,
+    views,
+)
 from course_utils.engine import loading
 from course_utils.engine.completes import completes, hint, progress, reset, solution
 
@@ -21,8 +31,10 @@ __all__ = [
     "progress",
     "projection",
     "reset",
+    "sampling",
     "solution",
     "start_here",
+    "training",
     "views",
 ]
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from course_utils import exercises, parity
+from course_utils import command_line, exercises, parity
 from course_utils.engine import completes, loading, parts, store
 
 COURSE = Path(__file__).parents[1]
@@ -27,11 +27,15 @@ def main() -> int:
         ("reset", "make a part blank again (your text is put aside); `all` for every part"),
     ):
         commands.add_parser(name, help=text).add_argument("part", help="such as attention.softmax")
+    command_line.add_train(commands.add_parser("train", help="train a model on stories or a file"))
+    command_line.add_sample(commands.add_parser("sample", help="let a trained model write"))
     chosen = parser.parse_args()
     try:
         return COMMANDS[chosen.command](chosen)
     except KeyError as error:
         parser.error(str(error.args[0]))
+    except command_line.WrongInput as error:
+        parser.error(str(error))
 
 
 def show_progress(chosen: argparse.Namespace) -> int:
@@ -88,6 +92,8 @@ COMMANDS = {
     "lab": open_lab,
     "test": run_tests,
     "parity": show_parity,
+    "train": command_line.train,
+    "sample": command_line.sample,
     "hint": show_hints,
     "solution": lambda chosen: _print(completes.solution(chosen.part)),
     "reset": lambda chosen: _print(completes.reset(chosen.part)),

@@ -2,37 +2,43 @@
 
 import json
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+_MODEL = "model/"  # what the names of a model's tensors begin with
+
 
 def save(folder: Path | str, step: int, model: nn.Module, optimiser: Optimizer) -> None:
-    """Write the state after `step` steps, all of it or nothing, and remove older ones.
+    """Write the state after `step` steps, all of it or nothing, and remove what was there before.
 
-    The new checkpoint gets its name when it is complete and on the disk, so that a run that is
-    killed at any time leaves the one before it whole.
+    A checkpoint is one file, tensors with JSON in their header. It gets its name when it is
+    complete and on the disk, so a run that is killed at any time, or finds the disk full, leaves
+    the checkpoint before it whole.
     """
-    tensors = {f"model/{name}": value for name, value in model.state_dict().items()}
+    tensors = {_MODEL + name: value for name, value in model.state_dict().items()}
     settings = {"step": step, "optimiser": _taken_out(optimiser.state_dict(), "optimiser", tensors)}
-    unfinished, finished = Path(folder, "unfinished"), Path(folder, f"step_{step:08d}")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    save_file(
-        {name: value.clone().contiguous() for name, value in tensors.items()},
-        unfinished / "tensors.safetensors",
-    )
-    (unfinished / "settings.json").write_text(json.dumps(settings))
-    for file in unfinished.iterdir():
-        _to_disk(file)
-    shutil.rmtree(finished, ignore_errors=True)
-    unfinished.rename(finished)
-    for old in _complete(folder)[:-1]:
-        shutil.rmtree(old)
+    finished = Path(folder, f"step_{step:08d}.safetensors")
+    unfinished = finished.with_suffix(".unfinished")
+    finished.parent.mkdir(parents=True, exist_ok=True)
+    copies = {name: each.to("cpu", copy=True).contiguous() for name, each in tensors.items()}
+    try:
+        save_file(copies, unfinished, metadata={"settings": json.dumps(settings)})
+        _replace(unfinished, finished)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    for other in finished.parent.glob("step_*"):
+        if other != finished:
+            other.unlink()
+
+
+def newest(folder: Path | str) -> Path | None:
+    """The newest checkpoint of a run, or None where there is none."""
+    return max(Path(folder).glob("step_*.safetensors"), default=None)
 
 
 def load(folder: Path | str, model: nn.Module, optimiser: Optimizer) -> int:
@@ -40,22 +46,23 @@ def load(folder: Path | str, model: nn.Module, optimiser: Optimizer) -> int:
 
     0 where there is none.
     """
-    complete = _complete(folder)
-    if not complete:
+    path = newest(folder)
+    if path is None:
         return 0
-    device = next(model.parameters()).device
-    tensors = load_file(complete[-1] / "tensors.safetensors", device=str(device))
-    settings = json.loads((complete[-1] / "settings.json").read_text())
-    prefix = "model/"
-    model.load_state_dict(
-        {
-            name.removeprefix(prefix): each
-            for name, each in tensors.items()
-            if name.startswith(prefix)
-        }
-    )
+    tensors = _tensors(path, model)
+    with safe_open(path, "pt") as file:
+        settings = json.loads(file.metadata()["settings"])
+    _take_weights(model, tensors)
     optimiser.load_state_dict(_put_back(settings["optimiser"], tensors))
     return settings["step"]
+
+
+def load_model(path: Path | str, model: nn.Module) -> None:
+    """Take the weights of the model from the checkpoint `path`, in place, to use and not to train.
+
+    Raises RuntimeError where the checkpoint is one of another model.
+    """
+    _take_weights(model, _tensors(path, model))
 
 
 class Log:
@@ -69,13 +76,9 @@ class Log:
         self.records: list[dict[str, float]] = []
         if self.path is None:
             return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         if self.path.exists():
             self.records = [each for each in read_log(self.path) if each["step"] < first]
-        lines = "".join(json.dumps(record) + "\n" for record in self.records)
-        unfinished = self.path.with_suffix(".unfinished")
-        unfinished.write_text(lines)
-        unfinished.replace(self.path)
+        write_text(self.path, "".join(json.dumps(record) + "\n" for record in self.records))
 
     def write(self, record: dict[str, float]) -> None:
         """Add a record."""
@@ -91,14 +94,41 @@ def read_log(path: Path | str) -> list[dict[str, float]]:
     return [json.loads(line) for line in lines]
 
 
-def _complete(folder: Path | str) -> list[Path]:
-    return sorted(Path(folder).glob("step_*"))
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, all of it or nothing, with its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(path.name + ".unfinished")
+    unfinished.write_text(text, encoding="utf-8")
+    _replace(unfinished, path)
+
+
+def _replace(unfinished: Path, finished: Path) -> None:
+    """Rename a file when it is on the disk, and not only on its way there."""
+    with unfinished.open("rb+") as opened:
+        os.fsync(opened.fileno())
+    unfinished.replace(finished)
+    if os.name == "posix":  # Windows writes names down by itself
+        names = os.open(finished.parent, os.O_RDONLY)
+        os.fsync(names)
+        os.close(names)
+
+
+def _tensors(path: Path | str, model: nn.Module) -> dict[str, Tensor]:
+    """All tensors of a checkpoint, on the device of the model."""
+    return load_file(path, device=str(next(model.parameters()).device))
+
+
+def _take_weights(model: nn.Module, tensors: dict[str, Tensor]) -> None:
+    weights = {
+        name.removeprefix(_MODEL): each for name, each in tensors.items() if name.startswith(_MODEL)
+    }
+    model.load_state_dict(weights)
 
 
 def _taken_out(tree: Any, path: str, tensors: dict[str, Tensor]) -> Any:
     """The tree with every tensor moved to `tensors`, under the path where it was.
 
-    JSON knows only text as keys, so a dictionary becomes a list of pairs.
+    JSON knows only lists and text as keys: tuples and dictionaries say what they are.
     """
     if isinstance(tree, Tensor):
         tensors[path] = tree
@@ -107,21 +137,18 @@ def _taken_out(tree: Any, path: str, tensors: dict[str, Tensor]) -> Any:
         pairs = [[key, _taken_out(each, f"{path}/{key}", tensors)] for key, each in tree.items()]
         return {"pairs": pairs}
     if isinstance(tree, list | tuple):
-        return [_taken_out(each, f"{path}/{i}", tensors) for i, each in enumerate(tree)]
+        items = [_taken_out(each, f"{path}/{i}", tensors) for i, each in enumerate(tree)]
+        return {"tuple": items} if isinstance(tree, tuple) else items
     return tree
 
 
 def _put_back(tree: Any, tensors: dict[str, Tensor]) -> Any:
-    if isinstance(tree, dict) and "tensor" in tree:
-        return tensors[tree["tensor"]]
-    if isinstance(tree, dict):
-        return {key: _put_back(each, tensors) for key, each in tree["pairs"]}
     if isinstance(tree, list):
         return [_put_back(each, tensors) for each in tree]
-    return tree
-
-
-def _to_disk(file: Path) -> None:
-    """Have the system write the file now, not when it likes."""
-    with file.open("rb+") as opened:
-        os.fsync(opened.fileno())
+    if not isinstance(tree, dict):
+        return tree
+    if "tensor" in tree:
+        return tensors[tree["tensor"]]
+    if "tuple" in tree:
+        return tuple(_put_back(each, tensors) for each in tree["tuple"])
+    return {key: _put_back(each, tensors) for key, each in tree["pairs"]}

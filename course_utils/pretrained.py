@@ -20,7 +20,7 @@ def sentences_model() -> decoder.GPT:
 
 
 def stories_model() -> decoder.GPT:
-    """The GPT of newer parts trained on `corpora.stories`: it tells stories and answers questions."""
+    """The GPT of newer parts trained on `corpora.stories`: it tells stories, and answers."""
     return _load("stories_model", modern.modern_gpt)
 
 

@@ -163,7 +163,8 @@ def train_step(
 class Schedule:
     """How long a run is, and how its learning rate goes.
 
-    Every parameter group of the optimiser has a `peak_lr`; `floor` is the share of it at the end.
+    Its peak is the `peak_lr` of each parameter group of the optimiser, or the group's `lr` where
+    there is none; `floor` is the share of it at the end.
     """
 
     steps: int
@@ -181,15 +182,21 @@ class NotFiniteError(ArithmeticError):
 
 @torch.no_grad()
 def evaluate(model: nn.Module, batches: Iterable[Batch]) -> float:
-    """Mean loss over every target of the batches, in nats. Dropout rests meanwhile."""
+    """Mean loss over every target of the batches, in nats. Dropout rests meanwhile.
+
+    Raises ValueError where there is no target.
+    """
     was_training = model.training
     model.eval()
     total, n_targets = 0.0, 0
     for inputs, targets in batches:
         count = int((targets != -100).sum())
-        total += cross_entropy(model(inputs), targets).item() * count
-        n_targets += count
+        if count:
+            total += cross_entropy(model(inputs), targets).item() * count
+            n_targets += count
     model.train(was_training)
+    if n_targets == 0:
+        raise ValueError("batches must hold targets that are not -100, got none")
     return total / n_targets
 
 
@@ -211,7 +218,8 @@ def train(
     first = 0 if folder is None else checkpoints.load(folder, model, optimiser)
     log = checkpoints.Log(folder, first)
     model.train()
-    with tqdm(range(first, schedule.steps), initial=first, total=schedule.steps, **_BAR) as steps:
+    bar = {"file": sys.stdout, "unit": "step", "mininterval": 0.5, "dynamic_ncols": True}
+    with tqdm(range(first, schedule.steps), initial=first, total=schedule.steps, **bar) as steps:
         for step in steps:
             torch.manual_seed(schedule.seed * 1_000_003 + step)  # dropout, too, can be resumed
             _set_learning_rates(optimiser, step, schedule)
@@ -228,16 +236,13 @@ def train(
     return log.records
 
 
-_BAR = {"file": sys.stdout, "unit": "step", "mininterval": 0.5, "dynamic_ncols": True}
-
-
 def _is_due(step: int, every: int, last: int) -> bool:
     return (step + 1) % every == 0 or step + 1 == last
 
 
 def _set_learning_rates(optimiser: Optimizer, step: int, schedule: Schedule) -> None:
     for group in optimiser.param_groups:
-        peak = group["peak_lr"]
+        peak = group.setdefault("peak_lr", group["lr"])
         group["lr"] = lr_at_step(step, peak, schedule.warmup, schedule.steps, schedule.floor * peak)
 
 
@@ -284,4 +289,6 @@ def _first_not_finite(model: nn.Module, micro_batches: Sequence[Batch]) -> str:
         for name, parameter in model.named_parameters()
         if parameter.grad is not None and not parameter.grad.isfinite().all()
     ]
+    if not spoilt:
+        return "all outputs and gradients are finite, but the gradients' length is not"
     return f"all outputs are finite, but the gradient of {spoilt[-1]} is not"

@@ -36,6 +36,8 @@ EQUAL_LENGTHS = "the lists are as long as each other by then, so nothing checks 
 THREE_AXES = "a tensor of three axes: -2 and 1 are the same one"
 A_ROW = "beside a column, a vector is broadcast as a row anyway"
 TWO_AXES = "ids has two axes: its last one is axis 1"
+EVEN = "a cosine is the same for an angle and for its negative"
+ONE_COLUMN = "there is one column, and the mean of all differences is the difference of the means"
 TRUE_IS_ONE = "True counts as 1, so the sum, the product and the count come out the same"
 
 EQUIVALENT: dict[str, dict[str, str]] = {
@@ -123,6 +125,40 @@ EQUIVALENT: dict[str, dict[str, str]] = {
     },
     "decoder.GPT": {
         "ids.shape[1] → ids.shape[-1]": TWO_AXES,
+    },
+    "training.cross_entropy": {
+        "chosen = logits.gather(-1, targets[:, None])[:, 0] → "
+        "chosen = logits.gather(-1, targets[:, None])": ONE_COLUMN,
+        "logits.gather(-1, targets[:, None])[:, 0] → "
+        "logits.gather(-1, targets[:, None])[:,]": ONE_COLUMN,
+        "logits.gather(-1, targets[:, None])[:, 0] → "
+        "logits.gather(-1, targets[:, None])[:, -1]": ONE_COLUMN,
+        "logits.gather(-1, targets[:, None]) → logits.gather(1, targets[:, None])": A_MATRIX,
+        "logits.logsumexp(-1) → logits.logsumexp(1)": A_MATRIX,
+    },
+    "training.init_weights": {
+        "name.endswith(('w_o.weight', 'down.weight')) → "
+        "name.endswith(('down.weight', 'w_o.weight'))": "either ending will do",
+    },
+    "training.lr_at_step": {
+        "(step - warmup) / (total - warmup) → (warmup - step) / (total - warmup)": EVEN,
+        "(step - warmup) / (total - warmup) → (step - warmup) / (warmup - total)": EVEN,
+    },
+    "training.clip_gradients": {
+        "norm > max_norm → norm >= max_norm": "where they are equal the factor is 1",
+    },
+    "training.accumulate": {
+        "for (inputs, targets), count in zip(micro_batches, counts, strict=True): → "
+        "for (inputs, targets), count in zip(micro_batches, counts):": EQUAL_LENGTHS,
+        "zip(micro_batches, counts, strict=True) → "
+        "zip(micro_batches, counts, strict=False)": EQUAL_LENGTHS,
+        "counts = [int((targets != -100).sum()) for _, targets in micro_batches] → "
+        "counts = [(targets != -100).sum() for _, targets in micro_batches]": "a tensor of one "
+        "number counts as well",
+        "targets != -100 → targets > -100": "no other target is negative",
+    },
+    "training.train_step": {
+        "optimiser.zero_grad() → model.zero_grad()": "the optimiser has all weights of the model",
     },
 }
 """For each part the mutants that are right as well, and why. "#2" is the second of its kind."""

@@ -27,6 +27,7 @@ def run(notebook: Path, home: Path, **variables: str) -> subprocess.CompletedPro
     environment = {
         **os.environ,
         "COURSE_UTILS_HOME": str(home),
+        "COURSE_UTILS_RUNS": str(home.parent / "my_runs"),
         "PYTHONPATH": str(ROOT),
         "PYTEST_ADDOPTS": "",
         **variables,

@@ -1,6 +1,7 @@
 """The reader for a text file of your own: any UTF-8, split without loss, and clear errors."""
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -89,3 +90,50 @@ def test_a_folder_is_not_a_text(tmp_path):
 def test_a_share_must_leave_something_on_both_sides(tmp_path, share):
     with pytest.raises(ValueError, match="validation_share must be between 0 and 1"):
         text.read(written(tmp_path, STORY), share)
+
+
+# --- Characters ----------------------------------------------------------------------------------
+
+
+@given(st.text(min_size=1))
+def test_characters_and_numbers_are_the_same_text(whole):
+    characters = text.Characters.of(whole)
+    assert characters.decode(characters.encode(whole)) == whole
+    assert list(characters.vocabulary) == sorted(set(whole))
+
+
+def test_every_character_has_its_place():
+    characters = text.Characters.of("banana")
+    assert characters.vocabulary == "abn"
+    assert characters.encode("nab").tolist() == [2, 0, 1]
+    assert characters.encode("").tolist() == []
+    assert characters.encode("").dtype == torch.long
+
+
+def test_a_character_that_is_not_known_is_named():
+    with pytest.raises(ValueError, match=r"text: the character 'é' is not one of the 3 .*'abn'"):
+        text.Characters("abn").encode("bané")
+
+
+@pytest.mark.parametrize("wrong", [-1, 3])
+def test_an_id_without_a_character_is_named(wrong):
+    with pytest.raises(ValueError, match=f"ids: {wrong} is not between 0 and 2"):
+        text.Characters("abn").decode([0, wrong])
+
+
+def test_crops_are_pieces_that_seed_and_step_decide():
+    ids = torch.arange(50)
+    pieces = text.crops(ids, 1, 2, 200, 7)
+    assert pieces.shape == (200, 7)
+    assert torch.equal(pieces - pieces[:, :1], torch.arange(7).expand(200, 7))
+    assert pieces.min() == 0 and pieces.max() == 49  # the first and the last token are drawn, too
+    assert torch.equal(pieces, text.crops(ids, 1, 2, 200, 7))
+    for seed, step in [(2, 2), (1, 3), (12, 2), (2, 1)]:
+        assert not torch.equal(pieces, text.crops(ids, seed, step, 200, 7))
+
+
+def test_a_crop_may_be_the_whole_text_and_no_more():
+    ids = torch.arange(5)
+    assert text.crops(ids, 0, 0, 1, 5).tolist() == [[0, 1, 2, 3, 4]]
+    with pytest.raises(ValueError, match="n_tokens: the text has 5, too few for pieces of 6"):
+        text.crops(ids, 0, 0, 1, 6)

@@ -1,8 +1,18 @@
-"""Your own text file, split into a part to learn from and a part to test with."""
+"""Your own text file, split into a part to learn from and a part to test with; its characters.
+
+`read` opens the file, `Characters` turns text into numbers and back, `crops` draws from it.
+"""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from random import Random
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
 
 SHORTEST = 1000  # characters; a model learns nothing from less
 
@@ -62,3 +72,58 @@ def _border_of_words(text: str, place: int) -> int:
     """The end of the white space next to `place`, or `place` where there is none near it."""
     near = re.compile(r"\s+(?=\S)").search(text, place, place + SHORTEST // 10)
     return near.end() if near else place
+
+
+# --- Text as numbers -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Characters:
+    """A token for every character of `vocabulary`; the place of a character there is its id."""
+
+    vocabulary: str
+
+    @classmethod
+    def of(cls, text: str) -> "Characters":
+        """The characters that a text has, in their order in Unicode."""
+        return cls("".join(sorted(set(text))))
+
+    @cached_property
+    def _id_of(self) -> dict[str, int]:
+        return {character: index for index, character in enumerate(self.vocabulary)}
+
+    def encode(self, text: str) -> Int[Tensor, " tokens"]:
+        """The id of every character. A ValueError names one that is not in the vocabulary."""
+        try:
+            return torch.tensor([self._id_of[each] for each in text], dtype=torch.long)
+        except KeyError as error:
+            raise ValueError(
+                f"text: the character {error.args[0]!r} is not one of the {len(self.vocabulary)}"
+                f" that are known: {self.vocabulary!r}"
+            ) from None
+
+    def decode(self, ids: Int[Tensor, " tokens"] | Iterable[int]) -> str:
+        """The characters behind `ids`: the inverse of `encode`.
+
+        A ValueError names an id without a character.
+        """
+        numbers = [int(index) for index in ids]
+        for index in numbers:
+            if not 0 <= index < len(self.vocabulary):
+                raise ValueError(f"ids: {index} is not between 0 and {len(self.vocabulary) - 1}")
+        return "".join(self.vocabulary[index] for index in numbers)
+
+
+def crops(
+    ids: Int[Tensor, " all"], seed: int, step: int, n_rows: int, n_tokens: int
+) -> Int[Tensor, "n_rows n_tokens"]:
+    """Pieces of a text from places drawn at random: the same ones for the same seed and step.
+
+    Raises ValueError where the text is shorter than a piece.
+    """
+    if n_tokens > len(ids):
+        raise ValueError(f"n_tokens: the text has {len(ids)}, too few for pieces of {n_tokens}")
+    last_start = len(ids) - n_tokens
+    random = Random(f"{seed} {step}")
+    starts = [random.randint(0, last_start) for _ in range(n_rows)]
+    return torch.stack([ids[start : start + n_tokens] for start in starts])

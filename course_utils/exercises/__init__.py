@@ -13,6 +13,8 @@ NOTEBOOKS = (
     "positional_encoding",
     "encoder",
     "decoder",
+    "training",
+    "sampling",
 )
 
 

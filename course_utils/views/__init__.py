@@ -11,15 +11,20 @@ if TYPE_CHECKING:
     from course_utils.views.bertviz_bridge import head_view, model_view
     from course_utils.views.controls import play, slider
     from course_utils.views.explorer import explore
+    from course_utils.views.loss_curves import losses
+    from course_utils.views.next_token import choices, coloured_text
     from course_utils.views.plots import heatmap
     from course_utils.views.shape_table import shapes
     from course_utils.views.transformer_map import PartState, progress_map
 
 __all__ = [
     "PartState",
+    "choices",
+    "coloured_text",
     "explore",
     "head_view",
     "heatmap",
+    "losses",
     "model_view",
     "play",
     "progress_map",
@@ -29,9 +34,12 @@ __all__ = [
 
 _MODULES = {
     "PartState": "transformer_map",
+    "choices": "next_token",
+    "coloured_text": "next_token",
     "explore": "explorer",
     "head_view": "bertviz_bridge",
     "heatmap": "plots",
+    "losses": "loss_curves",
     "model_view": "bertviz_bridge",
     "play": "controls",
     "progress_map": "transformer_map",

@@ -70,9 +70,9 @@ REGIONS = (
         across=2,
     ),
     Region("encoder", "05", "Feed-forward and norms", 1, across=2),
-    Region("decoder", "06", "The whole model and its head", 2),
-    Region("sampling", "08", "Sampling: scores to text", 2),
-    Region("training", "07", "Training", 2, flows=False),
+    Region("decoder", "06", "The whole model and its head", 2, across=2),
+    Region("training", "07", "Training: from first weights to good ones", 1, across=2, flows=False),
+    Region("sampling", "08", "Sampling: scores to text", 2, across=2),
     Region("scaling", "09", "Scaling", 2, flows=False),
 )
 OTHER = Region(
@@ -205,8 +205,8 @@ def _svg(boxes: list[Box], width: float, height: float, title: str, text: str) -
 
 
 def _frame(boxes: list[Box]) -> str:
-    """The outline of the block around the regions of the middle column."""
-    inside = [box for box in boxes if box.region.column == 1]
+    """The outline of the block: the regions of the middle column that data flows through."""
+    inside = [box for box in boxes if box.region.column == 1 and box.region.flows]
     x, y = inside[0].x - 8, inside[0].y - FRAME + 6
     width, height = inside[0].width + 16, inside[-1].y + inside[-1].height - y + 8
     return (

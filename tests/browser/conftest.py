@@ -27,7 +27,11 @@ def lab(course: Path) -> Iterator[Lab]:
         if os.environ.get("COURSE_UTILS_REQUIRE_BROWSER") == "1":
             pytest.fail(missing)
         pytest.skip(missing)
-    with Lab(course, {"COURSE_UTILS_HOME": str(course / "my_parts")}) as running:
+    folders = {
+        "COURSE_UTILS_HOME": str(course / "my_parts"),
+        "COURSE_UTILS_RUNS": str(course / "my_runs"),
+    }
+    with Lab(course, folders) as running:
         yield running
 
 

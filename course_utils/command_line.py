@@ -1,0 +1,217 @@
+"""`python -m course_utils train` and `sample`: their arguments, and what they print."""
+
+import argparse
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from course_utils import decoder, kernels, recipes, sampling, sources
+
+STORY_CONTEXT = 256  # of the model that the course ships; no story is as long
+
+
+class WrongInput(Exception):
+    """What was typed cannot be used. The text says which argument, and why."""
+
+
+@contextmanager
+def _input() -> Iterator[None]:
+    """Errors in here are about what was typed, not about the course or a learner's part."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        raise WrongInput(str(error)) from None
+
+
+def _number(
+    kind: type, least: float, most: float = float("inf"), above: bool = False
+) -> Callable[[str], float]:
+    """A reader for argparse: a number of a kind from `least` (or `above` it) to `most`."""
+
+    def read(typed: str) -> float:
+        words = "a whole number" if kind is int else "a number"
+        border = f"above {least}" if above else f"from {least}"
+        end = "" if most == float("inf") else f" to {most}"
+        try:
+            number = kind(typed)
+            good = least <= number <= most and not (above and number == least)
+        except ValueError:
+            good = False
+        if not good:
+            raise argparse.ArgumentTypeError(f"must be {words} {border}{end}, got {typed!r}")
+        return number
+
+    return read
+
+
+# --- train ---------------------------------------------------------------------------------------
+
+
+def add_train(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `train`."""
+    count = _number(int, 1)
+    parser.add_argument("--corpus", default="stories", help='"stories", or the path of a text file')
+    parser.add_argument("--preset", default="tiny", help=", ".join(recipes.PRESETS))
+    parser.add_argument("--steps", type=count, help="how many, instead of the preset's")
+    parser.add_argument("--seed", type=_number(int, 0), help="of everything that is drawn")
+    parser.add_argument("--out", type=Path, help="the folder of the run, new or to go on with")
+    parser.add_argument(
+        "--accumulate", type=count, dest="accumulation", help="so many batches in every step"
+    )
+    parser.add_argument(
+        "--bfloat16",
+        action=argparse.BooleanOptionalAction,
+        help="multiply in 16 bits: quicker on a GPU, and slower for small models on a processor",
+    )
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="compile the model first (needs a C++ compiler, and a minute or two): for long runs",
+    )
+    parser.add_argument("--device", help="cpu, cuda or mps; cuda where there is one")
+    parser.add_argument("--threads", type=count, help="how many of the processor to use")
+
+
+def train(chosen: argparse.Namespace) -> int:
+    """Say what there is to beat, train, and say how it went."""
+    names = ("steps", "seed", "accumulation", "bfloat16")
+    changes = {name: getattr(chosen, name) for name in names if getattr(chosen, name) is not None}
+    with _input():
+        corpus = sources.find(chosen.corpus)
+        preset = recipes.preset(chosen.preset, corpus, **changes)
+        device = _device(chosen.device)
+        folder = chosen.out or recipes.runs_folder() / f"{_stem(chosen.corpus)}-{chosen.preset}"
+        recipes.claim(folder, corpus, preset)
+        corpus.batch(preset.seed, 0, 1, preset.block)
+    _use_threads(chosen.threads)
+    levels = _announce(corpus, preset, device, chosen.compile)
+    try:
+        log = recipes.train(corpus, preset, folder, device, chosen.compile)
+    except KeyboardInterrupt:
+        print(f"\nstopped. The newest checkpoint is in {folder}: the same command goes on from it")
+        return 130
+    _report(levels, log, folder)
+    return 0
+
+
+def _stem(corpus: str) -> str:
+    return corpus if corpus == sources.Stories.name else Path(corpus).stem
+
+
+def _device(name: str | None) -> str:
+    name = name or recipes.default_device()
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise WrongInput(f"device: {name!r} cannot be used here: {reason}") from None
+    return name
+
+
+def _use_threads(n_threads: int | None) -> None:
+    if n_threads is not None:
+        torch.set_num_threads(n_threads)
+
+
+def _announce(
+    corpus: sources.Corpus, preset: recipes.Preset, device: str, compiled: bool
+) -> dict[str, float]:
+    with torch.device("meta"):
+        parameters = recipes.n_parameters(recipes.build(preset, len(corpus.vocabulary)))
+    how = [device, "torch's fused kernels, compared with the parts in use"]
+    how += ["bfloat16"] * preset.bfloat16 + ["compiled"] * compiled
+    print(f"{corpus.name}: a vocabulary of {len(corpus.vocabulary)}")
+    print(f"{parameters:,} parameters, {preset.steps:,} steps of {preset.tokens_a_step:,} tokens")
+    print(f"on {', '.join(how)}")
+    levels = corpus.levels()
+    print("to beat, in nats per token:", ", ".join(f"{k} {v:.3f}" for k, v in levels.items()))
+    return levels
+
+
+def _report(levels: dict[str, float], log: list[dict[str, float]], folder: Path) -> None:
+    """The result among the levels, the worst first."""
+    loss = log[-1]["validation"]
+    for name, nats in sorted({**levels, "this model": loss}.items(), key=lambda each: -each[1]):
+        print(f"{nats:8.3f}  {name}")
+    print(f"the run is in {folder}; let it write: python -m course_utils sample --run {folder}")
+
+
+# --- sample --------------------------------------------------------------------------------------
+
+
+def add_sample(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `sample`."""
+    parser.add_argument(
+        "--run",
+        help="the folder of a run, or its name in the folder of runs; without it the newest run, or"
+        " the story-teller that comes with the course",
+    )
+    parser.add_argument("--prompt", default="", help="how the text begins")
+    parser.add_argument("--tokens", type=_number(int, 1), default=400, help="at most so many")
+    parser.add_argument("--temperature", type=_number(float, 0), default=1.0)
+    parser.add_argument("--top-k", type=_number(int, 1), help="keep the k best tokens")
+    parser.add_argument("--top-p", type=_number(float, 0, 1, above=True), help="keep this much")
+    parser.add_argument("--min-p", type=_number(float, 0, 1), help="keep this share of the best")
+    parser.add_argument(
+        "--repetition", type=_number(float, 0, above=True), default=1.0, help="above 1: avoid it"
+    )
+    parser.add_argument("--seed", type=_number(int, 0), help="to get the same text again")
+
+
+def sample(chosen: argparse.Namespace) -> int:
+    """Write, every word as soon as it is drawn."""
+    with _input():
+        model, corpus, context = _model(chosen.run)
+        corpus.encode(chosen.prompt)
+    choose = _sampler(chosen)
+    print(chosen.prompt, end="", flush=True)
+    try:
+        with kernels.fused():
+            for piece in recipes.write(
+                model, corpus, chosen.prompt, chosen.tokens, choose, context
+            ):
+                print(piece, end="", flush=True)
+    except KeyboardInterrupt:
+        return 130
+    finally:
+        print()
+    return 0
+
+
+def _model(run: str | None) -> tuple[decoder.GPT, sources.Corpus, int]:
+    """The model that is meant, its corpus, and how many tokens it may look at."""
+    if run is not None:
+        folder = Path(run) if Path(run).exists() else recipes.runs_folder() / run
+    elif (newest := recipes.newest_run()) is not None:
+        folder = newest
+    else:
+        try:
+            return *recipes.shipped(), STORY_CONTEXT
+        except FileNotFoundError:
+            raise WrongInput(
+                "run: there is none yet. Make one: python -m course_utils train"
+            ) from None
+    model, corpus = recipes.load(folder)
+    return model, corpus, recipes.settings(folder)[1].block
+
+
+def _sampler(chosen: argparse.Namespace) -> sampling.Sampler:
+    """The filters that were asked for, one behind the other."""
+    filters: list[sampling.Filter] = [
+        partial(sampling.apply_temperature, temperature=chosen.temperature)
+    ]
+    if chosen.top_k is not None:
+        filters.append(partial(sampling.top_k, k=chosen.top_k))
+    if chosen.top_p is not None:
+        filters.append(partial(sampling.top_p, p=chosen.top_p))
+    if chosen.min_p is not None:
+        filters.append(partial(sampling.min_p, share=chosen.min_p))
+    penalty = partial(sampling.penalise, repetition=chosen.repetition)
+    generator = torch.Generator()
+    generator.seed() if chosen.seed is None else generator.manual_seed(chosen.seed)
+    return sampling.sampler(
+        *filters, penalty=penalty if chosen.repetition != 1 else None, generator=generator
+    )

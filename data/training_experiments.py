@@ -1,0 +1,294 @@
+"""Run the experiments of notebook 07 that take too long for it, and write down what came out.
+
+python data/training_experiments.py           all of them, about six minutes
+python data/training_experiments.py tying     only those that are named
+
+The results go to training_experiments.json beside this script. All but the one named `norms` train
+GPTs: on `corpora.sentences`, or on `corpora.stories` where data must run out or words are many.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from course_utils import (
+    decoder,
+    encoder,
+    kernels,
+    optimisers,
+    positions,
+    projection,
+    training,
+)
+from course_utils.corpora import labelled, sentences, stories
+
+RESULTS = Path(__file__).with_suffix(".json")
+SEEDS = (0, 1, 2)
+CONTEXT = stories.LONGEST + 1  # the longest story, and the token before or behind it
+Batches = Callable[[int], list[training.Batch]]
+
+# --- Runs ----------------------------------------------------------------------------------------
+
+
+def gpt(
+    vocabulary: int, d_model: int, n_layers: int, context: int, seed: int, init: bool = True
+) -> decoder.GPT:
+    """A GPT with its first weights."""
+    torch.manual_seed(seed)
+    model = decoder.gpt(vocabulary, d_model, 4, n_layers, context)
+    if init:
+        training.init_weights(model, n_layers)
+    return model
+
+
+def run(
+    model: nn.Module,
+    batches: Batches,
+    rates: Iterable[float],
+    max_norm: float = 1.0,
+    betas: tuple[float, float] = (0.9, 0.999),
+    watch: Callable[[int], None] = lambda step: None,
+) -> list[float]:
+    """Losses of a run with AdamW; one step for every learning rate."""
+    optimiser = optimisers.AdamW(model.parameters(), betas=betas)
+    losses = []
+    for step, rate in enumerate(rates):
+        optimiser.param_groups[0]["lr"] = rate
+        torch.manual_seed(step)  # dropout
+        losses.append(training.train_step(model, batches(step), optimiser, max_norm)[0])
+        watch(step)
+    return losses
+
+
+def sentence_batches(seed: int) -> Batches:
+    """Fresh sentences for every step."""
+    random = Random(seed)
+    return lambda step: [decoder.shift_targets(sentences.batch(random, 32))]
+
+
+def label_batches(seed: int) -> Batches:
+    """Noun phrases, and whether their subject is one or many (notebook 05)."""
+    examples, _ = labelled.split(Random(0), 2000, 500)
+
+    def forever() -> Iterable[training.Batch]:
+        random = Random(seed)
+        while True:
+            yield from labelled.batches(random, examples, 32)
+
+    source = iter(forever())
+    return lambda step: [next(source)]
+
+
+def story_tensors(texts: list[list[str]]) -> training.Batch:
+    """Whole stories as a batch; what is behind their end does not count."""
+    rows = [stories.encode([stories.START, *words, stories.END]) for words in texts]
+    ids = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-100)
+    inputs, targets = decoder.shift_targets(ids)
+    return inputs.clamp_min(0), targets
+
+
+def story_batches(texts: list[list[str]] | None, seed: int = 0) -> Batches:
+    """Eight stories a step: fresh ones, or again and again some of a few."""
+    if texts is None:
+        return lambda step: [decoder.shift_targets(stories.batch(seed, step, 8, CONTEXT + 1))]
+    return lambda step: [story_tensors(Random(f"{seed} {step}").choices(texts, k=8))]
+
+
+def flat(peak: float, steps: int, warmup: int = 0) -> list[float]:
+    """Learning rates that rise in a straight line, and then stay."""
+    return [peak * min(1.0, (step + 1) / max(1, warmup)) for step in range(steps)]
+
+
+def cosine(peak: float, steps: int, warmup: int = 0) -> list[float]:
+    """Learning rates of `training.lr_at_step`."""
+    return [training.lr_at_step(step, peak, warmup, steps) for step in range(steps)]
+
+
+def end(losses: list[float]) -> float:
+    """Mean of the last twenty losses."""
+    return round(sum(losses[-20:]) / len(losses[-20:]), 4)
+
+
+def thinned(losses: list[float], every: int = 2) -> list[float]:
+    """Means of `every` losses after one another, rounded."""
+    groups = [losses[start : start + every] for start in range(0, len(losses), every)]
+    return [round(sum(group) / len(group), 3) for group in groups]
+
+
+# --- The experiments -----------------------------------------------------------------------------
+
+
+def norms() -> list[dict[str, Any]]:
+    """Twelve blocks that learn to classify: pre- and post-norm, warm-up or not, four rates."""
+    found = []
+    for seed in SEEDS[:2]:
+        for norm in ("pre", "post"):
+            for warmup in (0, 30):
+                for lr in (3e-4, 1e-3, 3e-3, 1e-2):
+                    losses = run(
+                        deep_classifier(norm, seed),
+                        label_batches(seed),
+                        flat(lr, 90, warmup),
+                        max_norm=float("inf"),
+                    )
+                    found.append(
+                        {"norm": norm, "warmup": warmup, "lr": lr, "seed": seed}
+                        | {"end": end(losses), "losses": thinned(losses)}
+                    )
+    return found
+
+
+def deep_classifier(norm: str, seed: int) -> encoder.Classifier:
+    """Twelve blocks with torch's first weights, as in notebook 05."""
+    torch.manual_seed(seed)
+    embed = positions.InputEmbedding(
+        projection.Embedding(len(labelled.VOCABULARY), 48), positions.LearnedPositions(16, 48)
+    )
+    blocks = [encoder.block(48, 4, norm_first=norm == "pre") for _ in range(12)]
+    last = encoder.LayerNorm(48) if norm == "pre" else nn.Identity()
+    return encoder.Classifier(
+        encoder.Encoder(embed, blocks, last), 48, n_classes=2, pad_id=labelled.PAD_ID
+    )
+
+
+def stability() -> list[dict[str, Any]]:
+    """Twelve pre-norm blocks that learn sentences fast: each measure switched off in turn."""
+    found = []
+    for name in ("all of them", "scaled init", "warm-up", "clipping", "beta2 0.95"):
+        for seed in SEEDS:
+            losses = run(
+                gpt(len(sentences.VOCABULARY), 32, 12, 15, seed, init=name != "scaled init"),
+                sentence_batches(seed),
+                flat(1e-2, 80, 0 if name == "warm-up" else 20),
+                max_norm=float("inf") if name == "clipping" else 1.0,
+                betas=(0.9, 0.999 if name == "beta2 0.95" else 0.95),
+            )
+            found.append({"off": name, "seed": seed, "end": end(losses), "highest": max(losses)})
+    return found
+
+
+def rates() -> list[dict[str, Any]]:
+    """A small GPT, and seven learning rates."""
+    found = []
+    for lr in (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1):
+        for seed in SEEDS:
+            model = gpt(len(sentences.VOCABULARY), 32, 2, 15, seed)
+            losses = run(model, sentence_batches(seed), cosine(lr, 150, 10))
+            found.append({"lr": lr, "seed": seed, "end": end(losses), "losses": thinned(losses)})
+    return found
+
+
+def schedules() -> list[dict[str, Any]]:
+    """The same peak and the same number of steps, and four ways down from the peak."""
+    steps, warmup, peak = 300, 30, 1e-2
+    shapes = {
+        "constant": flat(peak, steps, warmup),
+        "cosine": cosine(peak, steps, warmup),
+        "constant, then down": [
+            min(rate, peak * (steps - step) / (0.2 * steps))
+            for step, rate in enumerate(flat(peak, steps, warmup))
+        ],
+        "2017: one over root": [
+            peak * min((step + 1) / warmup, ((step + 1) / warmup) ** -0.5) for step in range(steps)
+        ],
+    }
+    found = []
+    for name, shape in shapes.items():
+        for seed in SEEDS:
+            model = gpt(len(sentences.VOCABULARY), 32, 2, 15, seed)
+            losses = run(model, sentence_batches(seed), shape)
+            held_out = [decoder.shift_targets(sentences.batch(Random("held out"), 1000))]
+            found.append(
+                {"shape": name, "seed": seed, "validation": training.evaluate(model, held_out)}
+                | {"losses": thinned(losses, 5)}
+            )
+    return found
+
+
+class Dropped(nn.Module):
+    """Runs a sublayer, and drops some of what it writes while training."""
+
+    def __init__(self, inside: nn.Module, share: float):
+        super().__init__()
+        self.inside = inside
+        self.dropout = nn.Dropout(share)
+
+    def forward(self, *inputs: Tensor, **options: Tensor) -> Tensor:
+        return self.dropout(self.inside(*inputs, **options))
+
+
+def data() -> list[dict[str, Any]]:
+    """One model and as many steps, but more or less to read, with and without dropout."""
+    pool = [stories.sample(Random(f"training {index}")) for index in range(2000)]
+    pool = [words for words in pool if not stories.held_out(words)]
+    return [
+        {"stories": n_stories, "dropout": share}
+        | reader(None if n_stories is None else pool[:n_stories], share)
+        for n_stories in (20, 100, 1000, None)
+        for share in (0.0, 0.2)
+    ]
+
+
+def reader(texts: list[list[str]] | None, dropout: float, steps: int = 400) -> dict[str, Any]:
+    """Train on these stories, or on fresh ones; losses of training and of validation."""
+    validation = [story_tensors(stories.validation(50))]
+    model = gpt(len(stories.VOCABULARY), 64, 2, CONTEXT, seed=0)
+    for block in model.blocks:
+        block.attention = Dropped(block.attention, dropout)  # type: ignore[arg-type]
+        block.feed_forward = Dropped(block.feed_forward, dropout)  # type: ignore[arg-type]
+    points: dict[int, float] = {}
+
+    def watch(step: int) -> None:
+        if (step + 1) % 50 == 0:
+            points[step + 1] = round(training.evaluate(model, validation), 4)
+
+    losses = run(model, story_batches(texts), cosine(6e-3, steps, 20), watch=watch)
+    return {"training": end(losses), "losses": thinned(losses, 10), "validation": points}
+
+
+def tying() -> list[dict[str, Any]]:
+    """A head with a table of its own, and one that reads the embedding's."""
+    validation = [story_tensors(stories.validation(50))]
+    found = []
+    for tied in (False, True):
+        for seed in SEEDS:
+            model = gpt(len(stories.VOCABULARY), 64, 2, CONTEXT, seed)
+            if tied:
+                model.head.weight = model.embed.tokens.weight  # type: ignore[union-attr]
+            run(model, story_batches(None, seed), cosine(6e-3, 300, 20))
+            n_parameters = sum(each.numel() for each in model.parameters())
+            loss = training.evaluate(model, validation)
+            found.append({"tied": tied, "seed": seed, "parameters": n_parameters, "loss": loss})
+    return found
+
+
+EXPERIMENTS = {each.__name__: each for each in (norms, stability, rates, schedules, data, tying)}
+
+
+def main(names: list[str]) -> None:
+    """Run some experiments, or all, and keep the results of the others."""
+    torch.set_num_threads(1)
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    for name in names or EXPERIMENTS:
+        started = time.process_time()
+        with kernels.fused():
+            results[name] = EXPERIMENTS[name]()
+        print(f"{name}: {time.process_time() - started:.0f} s of processor time", flush=True)
+        lines = ",\n".join(f'"{each}": {_rows(results[each])}' for each in results)
+        RESULTS.write_text("{\n" + lines + "\n}\n")
+
+
+def _rows(found: list[dict[str, Any]]) -> str:
+    """A list with a line for every run."""
+    return "[\n" + ",\n".join(json.dumps(each) for each in found) + "\n]"
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,479 @@
+"""Recipes and their command line: from a corpus to a trained model, and to what it writes."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from course_utils import __main__ as program
+from course_utils import checkpoints, recipes, sampling, sources, training
+from course_utils.corpora import stories
+
+TEXT = "".join(f"{n} bottles, and {n + 1} more; the {n}th is empty.\n" for n in range(100))
+MINI = {"d_model": 8, "n_layers": 1, "n_heads": 2, "batch": 2, "n_buckets": 16, "save_every": 2}
+
+
+@pytest.fixture(autouse=True)
+def runs(tmp_path, monkeypatch) -> Path:
+    """A folder of runs for every test, and short work for the n-grams."""
+    monkeypatch.setenv("COURSE_UTILS_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setattr(sources, "N_COUNTED_TOKENS", 5000)
+    monkeypatch.setattr(sources, "N_VALIDATION_STORIES", 20)
+    return tmp_path / "runs"
+
+
+@pytest.fixture
+def file(tmp_path) -> Path:
+    path = tmp_path / "bottles.txt"
+    path.write_text(TEXT)
+    return path
+
+
+@pytest.fixture
+def small(monkeypatch) -> None:
+    """Presets that are trained in a second."""
+    monkeypatch.setitem(recipes.PRESETS, "tiny", replace(recipes.PRESETS["tiny"], **MINI))
+    monkeypatch.setitem(recipes.CHANGES, ("tiny", "stories"), {"block": 128})
+
+
+def mini(corpus: sources.Corpus, **changes: object) -> recipes.Preset:
+    return recipes.preset("tiny", corpus, **(MINI | {"block": 128, "steps": 4} | changes))
+
+
+# --- Corpora -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["stories", "text"])
+def corpus(request, file) -> sources.Corpus:
+    return sources.find("stories" if request.param == "stories" else str(file))
+
+
+def test_rows_are_shifted_and_decided_by_seed_and_step(corpus):
+    inputs, targets = corpus.batch(1, 2, 3, 40)
+    assert inputs.shape == targets.shape == (3, 40)
+    counted = targets[:, :-1] != sources.NOT_COUNTED
+    assert torch.equal(inputs[:, 1:][counted], targets[:, :-1][counted])
+    assert torch.equal(inputs, corpus.batch(1, 2, 3, 40)[0])
+    assert not torch.equal(inputs, corpus.batch(1, 3, 3, 40)[0])
+    assert not torch.equal(inputs, corpus.batch(2, 2, 3, 40)[0])
+
+
+def test_all_that_is_kept_for_testing_is_asked_for_once(corpus):
+    asked = [
+        target
+        for inputs, targets in corpus.validation(130)
+        for target in targets[targets != sources.NOT_COUNTED].tolist()
+    ]
+    if isinstance(corpus, sources.Stories):
+        told = stories.validation(20)
+        expected = stories.encode([word for one in told for word in [*one, stories.END]])
+    else:
+        expected = corpus.encode(TEXT[len(TEXT) * 9 // 10 - 40 :])[-len(asked) :]
+        assert abs(len(asked) - len(TEXT) / 10) < 40
+    assert asked == expected.tolist()
+
+
+def test_a_loss_is_that_of_the_whole_validation_set(corpus):
+    """However it is cut in batches: a model without context costs what its probabilities say."""
+    n = len(corpus.vocabulary)
+    logits = torch.randn(n, generator=torch.Generator().manual_seed(0))
+    loss = training.evaluate(_Frequencies(logits), corpus.validation(128))
+    targets = torch.cat([t[t != sources.NOT_COUNTED] for _, t in corpus.validation(128)])
+    assert loss == pytest.approx(-logits.log_softmax(-1)[targets].mean().item(), rel=1e-5)
+
+
+class _Frequencies(torch.nn.Module):
+    def __init__(self, logits: torch.Tensor):
+        super().__init__()
+        self.logits = logits
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return self.logits.expand(*ids.shape, -1)
+
+
+def test_levels_are_in_their_order(corpus):
+    levels = corpus.levels()
+    assert levels["uniform"] == pytest.approx(math.log(len(corpus.vocabulary)))
+    assert list(levels.values()) == sorted(levels.values(), reverse=True)
+    assert ("floor" in levels) == (corpus.name == "stories")
+
+
+def test_what_is_kept_of_a_corpus_is_enough_to_write(corpus):
+    again = sources.kept(json.loads(json.dumps(corpus.settings())))
+    prompt = "the ball is in" if corpus.name == "stories" else "10 bottles"
+    assert torch.equal(again.encode(prompt), corpus.encode(prompt))
+    assert again.decode(again.encode(prompt)).lower() == prompt
+    assert again.settings() == corpus.settings()
+
+
+def test_a_story_may_be_typed_as_people_write(runs):
+    corpus = sources.find("stories")
+    typed = corpus.encode("Where is the ball? The ball is in the box.")
+    words = "where is the ball ? the ball is in the box .".split()
+    assert typed.tolist() == stories.encode([stories.START, *words]).tolist()
+    with pytest.raises(ValueError, match="'spaceship' is not one of the"):
+        corpus.encode("The spaceship")
+
+
+def test_stories_with_other_words_are_not_ours():
+    with pytest.raises(ValueError, match="other words"):
+        sources.kept({"corpus": "stories", "words_checksum": "00000000"})
+
+
+def test_a_row_must_hold_a_story():
+    with pytest.raises(ValueError, match=r"n_tokens must be at least .* got 64"):
+        sources.find("stories").validation(64)
+
+
+# --- Presets -------------------------------------------------------------------------------------
+
+
+def test_gpt2_has_the_size_of_gpt2():
+    preset = recipes.PRESETS["gpt2"]
+    with torch.device("meta"):
+        model = recipes.build(preset, 50257)
+    assert recipes.n_parameters(model) == 124_439_808  # transformers: GPT2LMHeadModel(GPT2Config())
+    assert model.head.weight is model.embed.tokens.weight
+    assert preset.tokens_a_step == 2**19
+    matrices, vectors = recipes.optimiser(preset, model).param_groups
+    assert matrices["weight_decay"] == 0.1 and vectors["weight_decay"] == 0.0
+    assert {each.ndim for each in matrices["params"]} == {2}
+    assert {each.ndim for each in vectors["params"]} == {1}
+
+
+@pytest.mark.parametrize("name", recipes.PRESETS)
+def test_every_preset_suits_every_corpus(name, corpus):
+    preset = recipes.preset(name, corpus)
+    assert max(inputs.shape[1] for inputs, _ in corpus.validation(preset.block)) <= preset.block
+    with torch.device("meta"):
+        recipes.optimiser(preset, recipes.build(preset, len(corpus.vocabulary)))
+
+
+def test_a_seed_decides_the_first_weights(corpus):
+    one, same, other = (
+        recipes.build(mini(corpus, seed=seed), 9).state_dict()["embed.tokens.weight"]
+        for seed in (1, 1, 2)
+    )
+    assert torch.equal(one, same) and not torch.equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"steps": 0}, "steps must be at least 1, got 0"),
+        ({"n_heads": 3}, "d_model must be a multiple of n_heads = 3"),
+        ({"parts": "gpt5"}, "parts must be .* got 'gpt5'"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused(changes, message, corpus):
+    with pytest.raises(ValueError, match=message):
+        recipes.preset("tiny", corpus, **changes)
+
+
+def test_a_preset_that_does_not_exist_is_named(corpus):
+    with pytest.raises(ValueError, match="preset must be one of tiny, small, gpt2, got 'huge'"):
+        recipes.preset("huge", corpus)
+
+
+# --- Runs ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"accumulation": 3}, {"bfloat16": True}, {"parts": "gpt2", "accumulation": 2}],
+    ids=str,
+)
+def test_a_run_that_is_taken_up_ends_like_one_that_was_not_stopped(
+    changes, corpus, tmp_path, monkeypatch
+):
+    preset = mini(corpus, drop=0.5, seed=3, **changes)
+    whole = recipes.train(corpus, preset, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(corpus.__class__, "batch", _failing_at(3 * preset.accumulation, corpus))
+        with pytest.raises(InterruptedError):
+            recipes.train(corpus, preset, tmp_path / "stopped")
+    assert recipes.train(corpus, preset, tmp_path / "stopped") == whole
+    weights, others = (recipes.load(tmp_path / name)[0] for name in ("whole", "stopped"))
+    for name, value in weights.state_dict().items():
+        assert torch.equal(value, others.state_dict()[name]), name
+
+
+def _failing_at(number: int, corpus: sources.Corpus):
+    original = corpus.__class__.batch
+
+    def batch(self: object, seed: int, step: int, *shape: int) -> training.Batch:
+        if step == number:
+            raise InterruptedError
+        return original(self, seed, step, *shape)
+
+    return batch
+
+
+def test_accumulated_rows_are_all_different(corpus, tmp_path, monkeypatch):
+    drawn = []
+    original = corpus.__class__.batch
+    monkeypatch.setattr(
+        corpus.__class__,
+        "batch",
+        lambda self, seed, step, *shape: drawn.append(step) or original(self, seed, step, *shape),
+    )
+    recipes.train(corpus, mini(corpus, steps=2, accumulation=3), tmp_path)
+    assert drawn == list(range(6))
+
+
+def test_a_model_learns(corpus, tmp_path):
+    log = recipes.train(corpus, mini(corpus, steps=25, d_model=16, batch=4), tmp_path)
+    assert log[-1]["validation"] < corpus.levels()["uniform"] - 0.5
+    model, kept = recipes.load(tmp_path)
+    again = training.evaluate(model, kept.validation(128))
+    assert again == pytest.approx(log[-1]["validation"], rel=1e-4)  # without fused kernels
+
+
+def test_bfloat16_rounds_and_gives_float32(corpus):
+    model = recipes.build(mini(corpus), len(corpus.vocabulary))
+    ids, _ = corpus.batch(0, 0, 2, 16)
+    exact = model(ids)
+    recipes._use_bfloat16(model, "cpu")
+    rounded = model(ids)
+    assert rounded.dtype == torch.float32
+    assert 0 < (rounded - exact).abs().max() < 0.1
+
+
+def test_kernels_are_those_of_the_parts_again_after_a_run(corpus, tmp_path):
+    before = training.cross_entropy
+    fused = recipes.train(corpus, mini(corpus), tmp_path / "fused")
+    assert training.cross_entropy is before
+    explicit = recipes.train(corpus, mini(corpus), tmp_path / "explicit", fused=False)
+    for one, other in zip(fused, explicit, strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seed": 1}, "seed = 0, and this one has seed = 1"),
+        ({"steps": 5}, "steps = 4, and this one has steps = 5"),
+        ({"muon_lr": 0.5}, r"muon_lr = 0\.02, and this one has muon_lr = 0\.5"),
+    ],
+)
+def test_a_folder_keeps_to_its_settings(changes, message, corpus, tmp_path):
+    recipes.claim(tmp_path, corpus, mini(corpus))
+    recipes.claim(tmp_path, corpus, mini(corpus))
+    with pytest.raises(ValueError, match=message):
+        recipes.train(corpus, mini(corpus, **changes), tmp_path)
+
+
+def test_a_text_that_changed_is_another_text(file, tmp_path):
+    corpus = sources.find(str(file))
+    recipes.claim(tmp_path / "run", corpus, mini(corpus))
+    moved = file.rename(tmp_path / "elsewhere.txt")
+    recipes.claim(tmp_path / "run", sources.find(str(moved)), mini(corpus))
+    moved.write_text(TEXT.replace("7", "8", 1))
+    with pytest.raises(ValueError, match="text_checksum"):
+        recipes.claim(tmp_path / "run", sources.find(str(moved)), mini(corpus))
+
+
+def test_a_model_of_a_text_needs_the_text_no_more(file, tmp_path):
+    corpus = sources.find(str(file))
+    preset = mini(corpus, steps=1)
+    recipes.train(corpus, preset, tmp_path / "run")
+    file.unlink()
+    model, kept = recipes.load(tmp_path / "run")
+    assert recipes.settings(tmp_path / "run")[1] == preset
+    assert "".join(recipes.write(model, kept, "7 bottles", 5, sampling.greedy, 64))
+
+
+def test_folders_without_a_model_are_named(corpus, tmp_path):
+    with pytest.raises(FileNotFoundError, match="there is no run in"):
+        recipes.load(tmp_path)
+    recipes.claim(tmp_path, corpus, mini(corpus))
+    with pytest.raises(FileNotFoundError, match="has no checkpoint yet"):
+        recipes.load(tmp_path)
+    (tmp_path / "run.json").write_text("not JSON")
+    with pytest.raises(ValueError, match=r"run\.json cannot be read"):
+        recipes.load(tmp_path)
+    (tmp_path / "run.json").write_text(json.dumps({"corpus": "stories"}))
+    with pytest.raises(ValueError, match="does not have the settings of a run"):
+        recipes.load(tmp_path)
+
+
+def test_runs_are_kept_where_the_learner_says(runs, monkeypatch):
+    assert recipes.runs_folder() == runs
+    monkeypatch.delenv("COURSE_UTILS_RUNS")
+    assert recipes.runs_folder() == Path(__file__).parents[1] / "my_runs"
+
+
+def test_the_newest_run_is_the_one_with_the_newest_checkpoint(corpus, runs):
+    assert recipes.newest_run() is None
+    for name in ("b", "a"):
+        recipes.train(corpus, mini(corpus, steps=1), runs / name)
+    recipes.claim(runs / "c", corpus, mini(corpus))  # no checkpoint yet
+    assert recipes.newest_run() == runs / "a"
+    os.utime(checkpoints.newest(runs / "b"), (time.time() + 9, time.time() + 9))
+    assert recipes.newest_run() == runs / "b"
+
+
+# --- Writing -------------------------------------------------------------------------------------
+
+
+def test_what_is_written_is_what_generate_gives(file):
+    corpus = sources.find(str(file))
+    model = recipes.build(mini(corpus), len(corpus.vocabulary)).eval()
+    torch.nn.init.normal_(model.blocks[0].attention.w_o.weight)
+    prompt = corpus.encode("7 bottles")
+    expected = sampling.generate(model, prompt[None], 30, sampling.greedy)[0, len(prompt) :]
+    written = recipes.write(model, corpus, "7 bottles", 30, sampling.greedy, context=64)
+    assert list(written) == list(corpus.decode(expected))  # a character at a time
+
+
+@pytest.mark.parametrize("context", [1, 2, 7, 8])
+def test_a_model_never_sees_more_than_its_context(context, file):
+    corpus = sources.find(str(file))
+    preset = mini(corpus, parts="gpt2", block=context)  # which refuses more
+    model = recipes.build(preset, len(corpus.vocabulary)).eval()
+    prompt = "10 bottles, and"
+    written = recipes.write(model, corpus, prompt, 20, sampling.greedy, context)
+    assert len("".join(written)) == 20
+
+
+def test_a_story_ends_where_it_ends():
+    corpus = sources.find("stories")
+    told = iter(stories.encode([*"mia laughed .".split(), stories.END, "tom"]).tolist())
+    model = recipes.build(mini(corpus), len(corpus.vocabulary)).eval()
+    pieces = list(
+        recipes.write(model, corpus, "", 99, lambda *_: torch.tensor([next(told)]), context=128)
+    )
+    assert pieces == ["Mia", " laughed", "."]
+
+
+# --- The command line ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Run a command; what it returned and what it printed."""
+
+    def run(*words: object) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["course_utils", *map(str, words)])
+        try:
+            status = program.main()
+        except SystemExit as exit_:
+            status = exit_.code
+        printed = capsys.readouterr()
+        return status, printed.out + printed.err
+
+    return run
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("which", ["stories", "text"])
+def test_train_and_sample(which, call, file, runs):
+    name, folder = ("stories", "stories-tiny") if which == "stories" else (file, "bottles-tiny")
+    status, printed = call("train", "--corpus", name, "--steps", 3, "--accumulate", 2)
+    assert status == 0
+    preset = recipes.settings(runs / folder)[1]
+    assert (preset.steps, preset.accumulation) == (3, 2)
+    for expected in (f"{2 * preset.batch * preset.block:,} tokens", "uniform", "5-gram", "kernels"):
+        assert expected in printed
+    assert printed.index("to beat") < printed.index("this model") < printed.index("the run is in")
+    assert str(runs / folder) in printed
+    assert ("floor" in printed) == (which == "stories")
+    prompt = "Where is the" if which == "stories" else "9 bottles"
+    status, written = call("sample", "--prompt", prompt, "--tokens", 12, "--seed", 1)
+    assert status == 0 and written.startswith(prompt) and len(written) > len(prompt) + 5
+    again = ("sample", "--run", folder, "--prompt", prompt, "--tokens", 12, "--seed", 1)
+    assert call(*again) == (0, written)
+    assert call(*again[:-1], 2)[1] != written
+    best = call(*again, "--temperature", 0)[1]
+    for only_the_best in (("--top-k", 1), ("--top-p", 1e-9), ("--min-p", 1)):
+        assert call(*again, *only_the_best)[1] == best
+
+
+@pytest.mark.usefixtures("small")
+def test_wrong_input_is_named(call, file, tmp_path):
+    call("train", "--corpus", file, "--steps", 1)
+    (tmp_path / "picture.png").write_bytes(b"\x89PNG\r\n" * 500)
+    for words, message in [
+        (("train", "--corpus", tmp_path / "none.txt"), "there is no file"),
+        (("train", "--corpus", tmp_path / "picture.png"), "is not text in UTF-8"),
+        (("train", "--preset", "huge"), "preset must be one of"),
+        (("train", "--steps", "many"), "argument --steps: must be a whole number from 1, got"),
+        (("train", "--steps", "0"), "argument --steps: must be a whole number from 1, got '0'"),
+        (("train", "--device", "abacus"), "device: 'abacus' cannot be used here"),
+        (("train", "--corpus", file, "--steps", 2), "steps = 1, and this one has steps = 2"),
+        (("sample", "--prompt", "9 bottlés"), "the character 'é' is not one of"),
+        (("sample", "--run", "nowhere"), "there is no run in"),
+        (("sample", "--top-p", "1.5"), "argument --top-p: must be a number above 0 to 1, got"),
+        (("sample", "--top-k", "0"), "argument --top-k: must be a whole number from 1"),
+        (("sample", "--temperature", "-1"), "argument --temperature: must be a number from 0"),
+        (("sample", "--temperature", "nan"), "argument --temperature: must be a number from 0"),
+    ]:
+        status, printed = call(*words)
+        assert status == 2 and message in printed, (words, printed)
+
+
+def test_a_text_shorter_than_a_row_is_refused(call, tmp_path):
+    path = tmp_path / "short.txt"
+    path.write_text(TEXT[:1100])
+    status, printed = call("train", "--corpus", path, "--preset", "gpt2")
+    assert status == 2 and "too few for pieces of 1025" in printed
+
+
+def test_ctrl_c_says_how_to_go_on(call, monkeypatch, runs):
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(recipes, "train", interrupted)
+    status, printed = call("train")
+    assert status == 130
+    assert f"{runs / 'stories-tiny'}: the same command goes on from it" in printed
+
+
+def test_without_a_run_the_story_teller_of_the_course_writes(call, monkeypatch):
+    def missing() -> None:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(recipes.pretrained, "stories_model", missing)
+    status, printed = call("sample")
+    assert status == 2 and "there is none yet. Make one: python -m course_utils train" in printed
+    corpus = sources.Stories()
+    model = recipes.build(mini(corpus), len(corpus.vocabulary)).eval()
+    monkeypatch.setattr(recipes.pretrained, "stories_model", lambda: model)
+    status, printed = call("sample", "--prompt", "Mia", "--tokens", 9)
+    assert status == 0 and printed.startswith("Mia ")
+
+
+SMALL_COMMAND = """
+from dataclasses import replace
+from course_utils import __main__, recipes
+recipes.PRESETS["tiny"] = replace(recipes.PRESETS["tiny"], d_model=8, n_buckets=16, save_every=4)
+raise SystemExit(__main__.main())
+"""
+
+
+def test_a_command_that_is_killed_goes_on(file, tmp_path):
+    """A process of its own, SIGKILL, and the same command again."""
+
+    def start(name: str) -> subprocess.Popen:
+        words = ["train", "--corpus", file, "--steps", "40", "--out", tmp_path / name]
+        return subprocess.Popen(
+            [sys.executable, "-c", SMALL_COMMAND, *words],
+            stdout=subprocess.DEVNULL,
+            cwd=Path(__file__).parents[1],
+        )
+
+    alone, killed = start("alone"), start("killed")
+    while not checkpoints.newest(tmp_path / "killed") and killed.poll() is None:
+        time.sleep(0.01)
+    killed.kill()
+    assert killed.wait(60) != 0
+    assert start("killed").wait(100) == alone.wait(100) == 0
+    for name in ("step_00000040.safetensors", "log.jsonl"):
+        assert (tmp_path / "alone" / name).read_bytes() == (tmp_path / "killed" / name).read_bytes()
