@@ -1,8 +1,9 @@
 """`python -m course_utils train` and `sample`: their arguments, and what they print."""
 
 import argparse
+import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -72,37 +73,63 @@ def add_train(parser: argparse.ArgumentParser) -> None:
         help="compile the model first (needs a C++ compiler, and a minute or two): for long runs",
     )
     parser.add_argument("--device", help="cpu, cuda or mps; cuda where there is one")
+    parser.add_argument(
+        "--parallel",
+        metavar="MODE",
+        help="ddp, fsdp, tensor or pipeline: share the run among the processes that torchrun has"
+        " started, as docs/cluster.md shows",
+    )
     parser.add_argument("--threads", type=count, help="how many of the processor to use")
 
 
 def train(chosen: argparse.Namespace) -> int:
     """Say what there is to beat, train, and say how it went."""
+    from course_utils import distributed  # a second, which other commands do not need
+
+    with _input():
+        corpus, preset = _task(chosen)
+        if chosen.parallel:
+            recipes.check_parallel(corpus, preset, chosen.parallel, chosen.compile)
+        elif int(os.environ.get("WORLD_SIZE", 1)) > 1:
+            raise ValueError(
+                "parallel: torchrun has started several processes; say what they share"
+            )
+        device = chosen.device or recipes.default_device()
+        device = _device(distributed.own_device(device) if chosen.parallel else device)
+    folder = chosen.out or recipes.runs_folder() / f"{_stem(chosen.corpus)}-{chosen.preset}"
+    _use_threads(chosen.threads)
+    try:
+        with distributed.processes(device) if chosen.parallel else nullcontext():
+            if distributed.is_first():
+                with _input():
+                    recipes.claim(folder, corpus, preset)
+                levels = _announce(corpus, preset, device, chosen)
+            log = recipes.train(corpus, preset, folder, device, chosen.compile, chosen.parallel)
+            if distributed.is_first():
+                _report(levels, log, folder)
+    except KeyboardInterrupt:
+        if distributed.is_first():
+            print(
+                f"\nstopped. The newest checkpoint is in {folder}: the same command goes on from it"
+            )
+        return 130
+    return 0
+
+
+def _task(chosen: argparse.Namespace) -> tuple[sources.Corpus, recipes.Preset]:
     names = ("steps", "seed", "accumulation", "bfloat16")
     changes = {name: getattr(chosen, name) for name in names if getattr(chosen, name) is not None}
-    with _input():
-        corpus = sources.find(chosen.corpus)
-        preset = recipes.preset(chosen.preset, corpus, **changes)
-        device = _device(chosen.device)
-        folder = chosen.out or recipes.runs_folder() / f"{_stem(chosen.corpus)}-{chosen.preset}"
-        recipes.claim(folder, corpus, preset)
-        corpus.batch(preset.seed, 0, 1, preset.block)
-    _use_threads(chosen.threads)
-    levels = _announce(corpus, preset, device, chosen.compile)
-    try:
-        log = recipes.train(corpus, preset, folder, device, chosen.compile)
-    except KeyboardInterrupt:
-        print(f"\nstopped. The newest checkpoint is in {folder}: the same command goes on from it")
-        return 130
-    _report(levels, log, folder)
-    return 0
+    corpus = sources.find(chosen.corpus)
+    preset = recipes.preset(chosen.preset, corpus, **changes)
+    corpus.batch(preset.seed, 0, 1, preset.block)
+    return corpus, preset
 
 
 def _stem(corpus: str) -> str:
     return corpus if corpus == sources.Stories.name else Path(corpus).stem
 
 
-def _device(name: str | None) -> str:
-    name = name or recipes.default_device()
+def _device(name: str) -> str:
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
@@ -117,12 +144,14 @@ def _use_threads(n_threads: int | None) -> None:
 
 
 def _announce(
-    corpus: sources.Corpus, preset: recipes.Preset, device: str, compiled: bool
+    corpus: sources.Corpus, preset: recipes.Preset, device: str, chosen: argparse.Namespace
 ) -> dict[str, float]:
     with torch.device("meta"):
         parameters = recipes.n_parameters(recipes.build(preset, len(corpus.vocabulary)))
     how = [device, "torch's fused kernels, compared with the parts in use"]
-    how += ["bfloat16"] * preset.bfloat16 + ["compiled"] * compiled
+    how += ["bfloat16"] * preset.bfloat16 + ["compiled"] * chosen.compile
+    if chosen.parallel:
+        how.append(f"{chosen.parallel} in {os.environ['WORLD_SIZE']} processes")
     print(f"{corpus.name}: a vocabulary of {len(corpus.vocabulary)}")
     print(f"{parameters:,} parameters, {preset.steps:,} steps of {preset.tokens_a_step:,} tokens")
     print(f"on {', '.join(how)}")

@@ -84,33 +84,35 @@ def ngram_buckets(
 
     Before the first token there is nothing, which counts as an id of its own.
     """
-    key = torch.zeros_like(ids)
+    key = torch.full_like(ids, order)
     for distance in range(order):
         earlier = nn.functional.pad(ids + 1, (distance, 0))[:, : ids.shape[1]]
-        key = (key + earlier) * 0x9E3779B1 % 0x7FFFFFFF
+        key = (key + earlier) * 0x9E3779B1 % 0x7FFFFFFF  # below 2³¹, so the product fits
     return key % n_buckets
 
 
 class NGramEmbedding(nn.Module):
-    """Token vectors, plus learned vectors of the pair and the triple that end at each token.
+    """Token vectors, plus learned vectors of the pair, the triple, … that end at each token.
 
-    What follows a pair is looked up at once, not worked out by attention. The tables have
-    `n_buckets` rows each, which n-grams share by hashing (Svenstrup et al. 2017). They start at 0.
+    What usually follows "th" or "the " is looked up at once, and attention need not work it out.
+    All n-grams of 2 to `longest` tokens share one table by hashing (Bojanowski et al. 2017, §3.2),
+    which starts at 0. In training each look-up fails with probability `drop`, so that the model
+    does not lean on n-grams that it has learned by heart.
     """
 
-    def __init__(self, tokens: Embedding, n_buckets: int, orders: tuple[int, ...] = (2, 3)):
+    def __init__(self, tokens: Embedding, n_buckets: int, longest: int = 3, drop: float = 0.0):
         super().__init__()
         self.tokens = tokens
-        self.orders = orders
-        self.tables = nn.ModuleList(Embedding(n_buckets, tokens.embedding_dim) for _ in orders)
-        for table in self.tables:
-            nn.init.zeros_(table.weight)
+        self.table = Embedding(n_buckets, tokens.embedding_dim)
+        self.orders = range(2, longest + 1)
+        self.drop = nn.Dropout1d(drop)
+        nn.init.zeros_(self.table.weight)
 
     def forward(self, ids: Int[Tensor, "batch tokens"]) -> Float[Tensor, "batch tokens d_model"]:
-        x = self.tokens(ids)
-        for order, table in zip(self.orders, self.tables, strict=True):
-            x = x + table(ngram_buckets(ids, order, table.num_embeddings))
-        return x
+        n_buckets = self.table.num_embeddings
+        buckets = torch.cat([ngram_buckets(ids, order, n_buckets) for order in self.orders])
+        found = self.drop(self.table(buckets))  # [orders * batch, tokens, d_model]
+        return self.tokens(ids) + found.unflatten(0, (len(self.orders), -1)).sum(0)
 
 
 def block(d_model: int, n_heads: int) -> encoder.TransformerBlock:
@@ -123,15 +125,21 @@ def block(d_model: int, n_heads: int) -> encoder.TransformerBlock:
 
 
 def modern_gpt(
-    vocabulary: int, d_model: int, n_heads: int, n_layers: int, n_buckets: int = 0
+    vocabulary: int,
+    d_model: int,
+    n_heads: int,
+    n_layers: int,
+    n_buckets: int = 0,
+    longest: int = 3,
+    drop: float = 0.0,
 ) -> decoder.GPT:
-    """A GPT of the parts above. With `n_buckets` it looks pairs and triples of tokens up as well.
+    """A GPT of the parts above. With `n_buckets` it has an `NGramEmbedding`.
 
     The head has weights of its own. There is no longest context.
     """
     tokens = Embedding(vocabulary, d_model)
     return decoder.GPT(
-        NGramEmbedding(tokens, n_buckets) if n_buckets else tokens,
+        NGramEmbedding(tokens, n_buckets, longest, drop) if n_buckets else tokens,
         [block(d_model, n_heads) for _ in range(n_layers)],
         RMSNorm(d_model),
         Linear(d_model, vocabulary, bias=False),

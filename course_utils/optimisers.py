@@ -9,7 +9,7 @@ and numbers only.
 
 from collections.abc import Iterable
 from itertools import groupby
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -88,13 +88,21 @@ class MuonAndAdamW(torch.optim.Optimizer):
 def muon_and_adamw(
     model: nn.Module, muon_lr: float = 0.02, adamw_lr: float = 8e-3, weight_decay: float = 0.0
 ) -> MuonAndAdamW:
-    """Muon for the matrices of the model's `blocks`, AdamW for everything else."""
+    """Muon for the matrices of the model's `blocks`, AdamW for everything else.
+
+    Matrices and tables decay, gains and biases do not.
+    """
     inside = {p for p in model.blocks.parameters() if p.ndim == 2}  # type: ignore[union-attr]
-    matrices = [p for p in model.parameters() if p in inside]
-    others = [p for p in model.parameters() if p not in inside]
+    hidden = [p for p in model.parameters() if p in inside]
+    outside = [p for p in model.parameters() if p.ndim == 2 and p not in inside]
+    vectors = [p for p in model.parameters() if p.ndim != 2]
+    groups = [
+        {"params": outside, "weight_decay": weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
     return MuonAndAdamW(
-        Muon(matrices, muon_lr, weight_decay=weight_decay),
-        AdamW(others, adamw_lr, betas=(0.9, 0.99), weight_decay=weight_decay),
+        Muon(hidden, muon_lr, weight_decay=weight_decay, iterations=4),  # a fifth changes nothing
+        AdamW(groups, adamw_lr, betas=(0.9, 0.99)),
     )
 
 
@@ -141,8 +149,9 @@ def _momentum(
         state = states[p]
         if not state:
             state["mean"] = torch.zeros_like(p)
-        state["mean"].lerp_(p.grad, 1 - momentum)
-        ahead.append(p.grad.lerp(state["mean"], momentum))
+        gradient = cast(Tensor, p.grad)
+        state["mean"].lerp_(gradient, 1 - momentum)
+        ahead.append(gradient.lerp(state["mean"], momentum))
     return torch.stack(ahead)
 
 
@@ -156,7 +165,7 @@ def orthogonalise(
     matrices only. The zero matrix stays zero.
     """
     wide = matrices.shape[-2] <= matrices.shape[-1]
-    x = matrices if wide else matrices.mT
+    x = matrices if wide else matrices.mT.contiguous()
     x = x / x.norm(dim=(-2, -1), keepdim=True).clamp_min(1e-7)
     for _ in range(iterations):
         square = x @ x.mT

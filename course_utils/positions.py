@@ -138,7 +138,8 @@ class InputEmbedding(nn.Module):
         self.scale = scale
 
     def forward(self, ids: Int[Tensor, "batch tokens"]) -> Float[Tensor, "batch tokens d_model"]:
-        return self.positions(self.tokens(ids) * self.scale)
+        x = self.tokens(ids)
+        return self.positions(x if self.scale == 1 else x * self.scale)
 
 
 class BiasedAttention(nn.Module):

@@ -38,6 +38,7 @@ class Preset:
     """All numbers of a run. Two runs with equal ones, on one machine, end with equal weights."""
 
     parts: str = "modern"  # of the model: "modern" as in `modern.py`, "gpt2" as in `decoder.py`
+    tied: bool = True  # GPT-2's parts only: the head has the weights of the embedding
     d_model: int
     n_layers: int
     n_heads: int
@@ -75,14 +76,22 @@ class Preset:
 
 
 PRESETS = {
-    # Seconds on one core of a laptop. A small model that makes more steps learns more.
+    # Seconds on one core of a laptop. A small model that makes more steps learns more, and few long
+    # rows tell more than many short ones. With thousands of steps on a small text, let `drop` be
+    # 0.65: the table would learn the text by heart.
     "tiny": Preset(
-        d_model=64, n_layers=2, n_heads=2, block=64, batch=12, steps=230, n_buckets=8192
+        d_model=64, n_layers=2, n_heads=2, block=256, batch=3, steps=220, n_buckets=32768,
+        longest=5, adamw_lr=1.6e-2, weight_decay=0.1,
     ),
     # Minutes. The larger a model, the smaller the steps that it can stand.
     "small": Preset(
         d_model=128, n_layers=4, n_heads=4, block=128, batch=12, steps=2000, n_buckets=8192,
         adamw_lr=6e-3,
+    ),
+    # GPT-2's parts, so small that a processor can train them: the sizes that nanoGPT takes there.
+    "nano": Preset(
+        parts="gpt2", tied=False, d_model=128, n_layers=4, n_heads=4, block=64, batch=12,
+        steps=2000, adamw_lr=1e-3, weight_decay=0.1, warmup=0.05, floor=0.1,
     ),
     # The smallest GPT-2 (Radford et al. 2019), with 10 thousand million tokens: days on one GPU.
     # The numbers that its paper does not give are those of GPT-3 (Brown et al. 2020, table 2.1 and
@@ -95,11 +104,15 @@ PRESETS = {
 }  # fmt: skip
 
 # What another corpus needs. A row of stories must hold a whole one, or nothing in it can be asked
-# for. There are few words, so pairs of them need little room.
+# for. A story tells a fact in four words that follow each other, so n-grams of four hold facts.
 CHANGES: dict[tuple[str, str], dict[str, Any]] = {
-    ("tiny", "stories"): {"block": 128, "batch": 16, "steps": 800, "n_buckets": 1024},
-    ("small", "stories"): {"n_buckets": 1024},
-}
+    ("tiny", "stories"): {
+        "n_heads": 4, "block": 128, "batch": 16, "steps": 1000, "n_buckets": 8192, "longest": 4,
+        "adamw_lr": 8e-3, "weight_decay": 0.0,
+    },
+    ("small", "stories"): {"longest": 4},
+    ("nano", "stories"): {"block": 128},
+}  # fmt: skip
 
 
 def preset(name: str, corpus: sources.Corpus, **changes: Any) -> Preset:
@@ -122,12 +135,13 @@ def build(preset: Preset, vocabulary: int) -> decoder.GPT:
     if preset.parts == "modern":
         return modern.modern_gpt(*shape, preset.n_buckets, preset.longest, preset.drop)
     model = decoder.gpt(*shape, preset.block)
-    model.head.weight = model.embed.tokens.weight  # type: ignore[union-attr] # tied, as in GPT-2
+    if preset.tied:
+        model.head.weight = model.embed.tokens.weight  # type: ignore[union-attr]
     training.init_weights(model, preset.n_layers)
     return model
 
 
-def optimiser(preset: Preset, model: decoder.GPT) -> Optimizer:
+def optimiser(preset: Preset, model: nn.Module) -> Optimizer:
     """Muon and AdamW for modern parts. AdamW alone for GPT-2's, where only matrices decay."""
     if preset.parts == "modern":
         return optimisers.muon_and_adamw(
@@ -166,19 +180,23 @@ def train(
     folder: Path | str,
     device: str | None = None,
     compiled: bool = False,
+    parallel: str | None = None,
     fused: bool = True,
 ) -> list[dict[str, float]]:
     """Train a model on a corpus in `folder`, or go on with the run that is there; return the log.
 
     A run that was stopped, at whatever moment, ends as if it had not been. `device` is the GPU
-    where there is one. `compiled` takes a minute or two at first: for long runs. `fused` has
-    torch's kernels compute what the parts say, after a comparison. Raises ValueError where the
-    folder holds a run with other settings.
+    where there is one. `compiled` takes a minute or two at first: for long runs. `parallel` is one
+    of `distributed.MODES` where this is one of several processes, inside `distributed.processes`.
+    `fused` has torch's kernels compute what the parts say, after a comparison. Raises ValueError
+    where the folder holds a run with other settings.
     """
-    claim(folder, corpus, preset)
+    from course_utils import distributed  # a second, which other commands do not need
+
+    if distributed.is_first():
+        claim(folder, corpus, preset)
     device = device or default_device()
-    model = build(preset, len(corpus.vocabulary)).to(device)
-    changes = optimiser(preset, model)
+    model, changes = _start(corpus, preset, folder, device, parallel)
     if preset.bfloat16:
         _use_bfloat16(model, device)
     if compiled:
@@ -188,10 +206,10 @@ def train(
         first = step * preset.accumulation
         numbers = range(first, first + preset.accumulation)
         drawn = [corpus.batch(preset.seed, i, preset.batch, preset.block) for i in numbers]
-        return _moved(drawn, device)
+        return _moved(distributed.share(drawn, parallel), device)
 
     held_out = _moved(corpus.validation(preset.block), device)
-    with kernels.fused() if fused else nullcontext():
+    with kernels.fused() if fused else nullcontext(), distributed.together(parallel):
         return training.train(
             model,
             changes,
@@ -200,6 +218,42 @@ def train(
             lambda model: training.evaluate(model, held_out),
             folder,
         )
+
+
+def _start(
+    corpus: sources.Corpus, preset: Preset, folder: Path | str, device: str, parallel: str | None
+) -> tuple[nn.Module, Optimizer]:
+    """The model, or this process's share of it, and the optimiser for that."""
+    from course_utils import distributed
+
+    whole = build(preset, len(corpus.vocabulary)).to(device)
+    changes = optimiser(preset, whole)
+    distributed.take_over(folder, whole, changes)
+    if parallel is None:
+        return whole, changes
+    model = distributed.spread(whole, parallel, device)
+    return model, optimiser(preset, distributed.own(model))
+
+
+def check_parallel(
+    corpus: sources.Corpus, preset: Preset, mode: str, compiled: bool = False
+) -> None:
+    """See that the processes that torchrun has started can share a run in this way.
+
+    Raises ValueError where they cannot.
+    """
+    from course_utils import distributed
+
+    if preset.parts == "modern" and mode in ("fsdp", "tensor"):
+        raise ValueError(
+            f"parallel: {mode} cuts matrices, and Muon needs them whole. Take --preset nano or"
+            " gpt2, whose optimiser is AdamW, or --parallel ddp or pipeline"
+        )
+    if compiled:
+        raise ValueError("compile: a run in several processes is not compiled; leave it away")
+    with torch.device("meta"):
+        model = build(preset, len(corpus.vocabulary))
+    distributed.check(model, mode, preset.batch)
 
 
 def default_device() -> str:
@@ -233,9 +287,18 @@ def runs_folder() -> Path:
     return (COURSE if (COURSE / "notebooks").is_dir() else Path.home()) / "my_runs"
 
 
+def newest_checkpoint(folder: Path | str) -> Path | None:
+    """The newest checkpoint of a run, a file or a folder of shards; None where there is none."""
+    if not any(Path(folder).glob("shards_*")):
+        return checkpoints.newest(folder)
+    from course_utils import distributed
+
+    return distributed.newest(folder)
+
+
 def newest_run() -> Path | None:
     """The run in `runs_folder()` that has the newest checkpoint."""
-    found = [checkpoints.newest(each.parent) for each in runs_folder().glob("*/run.json")]
+    found = [newest_checkpoint(each.parent) for each in runs_folder().glob("*/run.json")]
     newest = max(filter(None, found), key=lambda path: path.stat().st_mtime, default=None)
     return None if newest is None else newest.parent
 
@@ -287,11 +350,16 @@ def load(folder: Path | str) -> tuple[decoder.GPT, sources.Corpus]:
     Raises FileNotFoundError where there is no run, or no checkpoint yet.
     """
     corpus, preset = settings(folder)
-    path = checkpoints.newest(folder)
+    path = newest_checkpoint(folder)
     if path is None:
         raise FileNotFoundError(f"folder: the run in {folder} has no checkpoint yet")
     model = build(preset, len(corpus.vocabulary))
-    checkpoints.load_model(path, model)
+    if path.is_dir():
+        from course_utils import distributed
+
+        distributed.load_model(path, model)
+    else:
+        checkpoints.load_model(path, model)
     return model.eval(), corpus
 
 

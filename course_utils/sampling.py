@@ -5,6 +5,7 @@ put one after the other, and softmax at the end gives the rest its probabilities
 """
 
 import copy
+import functools
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -25,7 +26,10 @@ Sampler = Callable[[Logits, Int[Tensor, "batch tokens"]], Int[Tensor, " batch"]]
 
 
 def entropy(logits: Float[Tensor, "*batch vocabulary"]) -> Float[Tensor, "*batch"]:
-    """Expected -log p of a token drawn from softmax(logits), in nats. 0: sure; log V: no idea."""
+    """Expected -log p of a token drawn from softmax(logits), in nats. 0: sure; log V: no idea.
+
+    A token that was removed (minus infinity) adds nothing.
+    """
     log_p = logits.log_softmax(-1)
     return -(log_p.exp() * log_p.clamp_min(torch.finfo(log_p.dtype).min)).sum(-1)
 
@@ -36,7 +40,7 @@ def perplexity(
     ignore_index: int = -100,
 ) -> float:
     """exp of the mean -log p(target): as unsure as a fair choice among this many tokens."""
-    return math.exp(training.cross_entropy(logits, targets, ignore_index))
+    return math.exp(training.cross_entropy(logits, targets, ignore_index).item())
 
 
 # --- Filters -------------------------------------------------------------------------------------
@@ -68,9 +72,11 @@ def top_k(logits: Logits, k: int) -> Logits:
 def top_p(logits: Logits, p: float) -> Logits:
     """Keep the fewest best tokens that together have probability p (Holtzman et al. 2020, §3.1).
 
-    The token that crosses p is kept, so at least one always is.
+    The token that crosses p is kept, so at least one always is. p = 1 keeps everything.
     """
-    probabilities, order = logits.softmax(-1).sort(descending=True, stable=True)
+    if p >= 1:  # rounded probabilities may sum to 1 before all are counted
+        return logits
+    probabilities, order = logits.softmax(-1).sort(descending=True)
     before = probabilities.cumsum(-1) - probabilities  # what all better tokens have together
     keep = torch.zeros_like(logits, dtype=torch.bool).scatter(-1, order, before < p)
     return logits.masked_fill(~keep, -math.inf)
@@ -178,26 +184,27 @@ def beam_search(
     """The `width` best continuations that are found, the best first, each with its score.
 
     The score is the sum of log p over the new tokens, divided by their number to the power `alpha`
-    (Wu et al. 2016, §7, without their constant). A continuation that reaches the token `end` is
-    complete. All others have `n_new` new tokens.
+    (Wu et al. 2016, §7, without their constant). A continuation is complete at the token `end`, or
+    with `n_new` new tokens. At every step those of the best `width` that are complete are put
+    aside, and the best `width` that are not go on. It is over when `width` are complete and none
+    that goes on has a better score.
     """
-    live, live_scores = ids[None], torch.zeros(1)
+    beams, totals = ids[None], torch.zeros(1, device=ids.device)
     complete: list[tuple[Tensor, float]] = []
     for length in range(1, n_new + 1):
-        log_p = model(live)[:, -1].log_softmax(-1)
-        totals = (live_scores[:, None] + log_p).flatten()
-        best = totals.topk(min(2 * width, len(totals)))
-        parents, tokens = best.indices // log_p.shape[-1], best.indices % log_p.shape[-1]
-        grown = torch.cat((live[parents], tokens[:, None]), dim=1)
-        ended = tokens == end if end is not None else torch.zeros_like(tokens, dtype=torch.bool)
-        for rank in ended.nonzero()[:, 0].tolist():
-            if rank < width:
-                complete.append((grown[rank], best.values[rank].item() / length**alpha))
-        live, live_scores = grown[~ended][:width], best.values[~ended][:width]
-    complete += [
-        (row, score.item() / n_new**alpha) for row, score in zip(live, live_scores, strict=True)
-    ]
-    return sorted(complete, key=lambda found: -found[1])[:width]
+        log_p = model(beams)[:, -1].log_softmax(-1)
+        sums, vocabulary = (totals[:, None] + log_p).flatten(), log_p.shape[-1]
+        totals, order = sums.topk(min(2 * width, len(sums)))  # twice: up to `width` of them end
+        beams = torch.cat((beams[order // vocabulary], order[:, None] % vocabulary), dim=1)
+        scores = totals / length**alpha
+        ends = (beams[:, -1] == (-1 if end is None else end)) | (length == n_new)
+        aside = ends & (torch.arange(len(ends), device=ids.device) < width)
+        complete += zip(beams[aside], scores[aside].tolist(), strict=True)
+        complete = sorted(complete, key=lambda found: -found[1])[:width]
+        if len(complete) == width and not (scores[~ends] > complete[-1][1]).any():
+            break
+        beams, totals = beams[~ends][:width], totals[~ends][:width]
+    return complete
 
 
 # --- A memory for what was read ------------------------------------------------------------------
@@ -242,6 +249,11 @@ class CachedAttention(nn.Module):
 
     def __init__(self, layer: Any, cache: KVCache):
         super().__init__()
+        if not hasattr(layer, "w_q"):
+            raise TypeError(
+                "only MultiHeadAttention and RotaryAttention can go on from a cache, "
+                f"got {type(layer).__name__}"
+            )
         self.layer = layer
         self.cache = cache
 
@@ -258,8 +270,9 @@ class CachedAttention(nn.Module):
 def _heads(layer: Any, x: Tensor, start: int) -> tuple[Tensor, ...]:
     if isinstance(layer, positions.RotaryAttention):
         return layer.heads(x, x, start)
-    projected = attention.project_qkv(x, x, layer.w_q, layer.w_k, layer.w_v)
-    return tuple(attention.split_heads(each, layer.n_heads) for each in projected)
+    query, key, value = attention.project_qkv(x, x, layer.w_q, layer.w_k, layer.w_v)
+    split, n_heads = attention.split_heads, layer.n_heads
+    return split(query, n_heads), split(key, n_heads), split(value, n_heads)
 
 
 def read_on(
@@ -268,10 +281,11 @@ def read_on(
     """Logits for the tokens from number `start` on, by a model whose attention has read the others.
 
     `GPT.forward` with two differences: only the new tokens go through the blocks, at their own
-    places in the text, and they may look at all that came before.
+    places in the text, and they may look at all that came before. One alone needs no mask.
     """
     x = model.embed(ids)[:, start:]
-    mask = decoder.causal_mask(ids.shape[1] - start, ids.shape[1]).to(ids.device)
+    n_all, n_new = ids.shape[1], ids.shape[1] - start
+    mask = decoder.causal_mask(n_new, n_all).to(ids.device) if n_new > 1 else None
     for block in model.blocks:
         x = block(x, mask)
     return model.head(model.norm(x))
@@ -287,36 +301,49 @@ class CachedModel:
 
     def __init__(self, model: decoder.GPT, context: int):
         shared = {id(parameter): parameter for parameter in model.parameters()}
-        self.model = copy.deepcopy(model, shared)
+        self.model: Any = copy.deepcopy(model, shared)
         self.context = context
-        self._blocks: list[Any] = list(self.model.blocks)
-        self._layers = [block.attention for block in self._blocks]
-        self._forget()
+        for block in self.model.blocks:
+            block.attention = CachedAttention(block.attention, KVCache(context))
+        self._layers: list[Any] = [block.attention for block in self.model.blocks]
+        self._ids = torch.empty(0, 0, dtype=torch.long)
+        for module in self.model.modules():
+            _lighten(module)
 
+    @torch.no_grad()
     def __call__(self, ids: Int[Tensor, "rows all"]) -> Float[Tensor, "rows new vocabulary"]:
-        parents = self._parents(ids)
-        if parents is None:
-            self._forget()
-        elif parents != list(range(len(self._ids))):
-            for cache in self._caches:
-                cache.select(torch.tensor(parents, device=ids.device))
-        start = self._caches[0].length
+        start = self._known(ids)
+        self._ids = ids[:0]  # nothing, should reading be interrupted
         logits = read_on(self.model, ids, start)
-        self._ids = ids
+        self._ids = ids.clone()
         return logits
 
-    def _forget(self) -> None:
-        self._caches = [KVCache(self.context) for _ in self._layers]
-        self._ids: Tensor = torch.empty(0, 0, dtype=torch.long)
-        for block, layer, cache in zip(self._blocks, self._layers, self._caches, strict=True):
-            block.attention = CachedAttention(layer, cache)
-
-    def _parents(self, ids: Int[Tensor, "rows all"]) -> list[int] | None:
-        """For each row the row of the last text that it goes on from; None where one has none."""
+    def _known(self, ids: Int[Tensor, "rows all"]) -> int:
+        """How many tokens of this text were read. The caches have its rows afterwards."""
         n_read = self._ids.shape[1]
-        if not 0 < n_read < ids.shape[1]:
-            return None
-        if torch.equal(ids[:, :n_read], self._ids):
-            return list(range(len(ids)))
-        matches = (ids[:, None, :n_read] == self._ids).all(-1)  # [rows, rows before]
-        return matches.int().argmax(1).tolist() if matches.any(1).all() else None
+        if n_read < ids.shape[1]:
+            if torch.equal(ids[:, :n_read], self._ids):
+                return n_read
+            same = (ids[:, None, :n_read] == self._ids).all(-1)  # [rows, rows before]
+            if same.any(1).all():
+                for layer in self._layers:
+                    layer.cache.select(same.int().argmax(1))
+                return n_read
+        for layer in self._layers:
+            layer.cache = KVCache(self.context)
+        return 0
+
+
+def _lighten(module: nn.Module) -> None:
+    """Spare a module what it does at every call: look for hooks, and search for its weights.
+
+    For one token that takes longer than the arithmetic.
+    """
+    kind: Any = type(module)
+    module.__class__ = _light(kind)
+    vars(module).update(module._parameters | module._modules)
+
+
+@functools.cache
+def _light(kind: Any) -> Any:
+    return type(kind.__name__, (kind,), {"__call__": kind.forward})

@@ -254,8 +254,8 @@ def _refusing_nan(
 
     def refuse(*_: object) -> None:
         gradients = [each.grad for each in model.parameters() if each.grad is not None]
-        if not nn.utils.get_total_norm(gradients).isfinite():
-            raise NotFiniteError(f"step {step}: {_first_not_finite(model, micro_batches)}")
+        if not is_finite(gradients):
+            raise NotFiniteError(f"step {step}: {first_not_finite(model, micro_batches)}")
 
     hook = optimiser.register_step_pre_hook(refuse)
     try:
@@ -264,8 +264,13 @@ def _refusing_nan(
         hook.remove()
 
 
+def is_finite(gradients: Iterable[Tensor]) -> bool:
+    """Whether the gradients' length is a finite number, and with it every one of them."""
+    return bool(nn.utils.get_total_norm(gradients).isfinite())
+
+
 @torch.no_grad()
-def _first_not_finite(model: nn.Module, micro_batches: Sequence[Batch]) -> str:
+def first_not_finite(model: nn.Module, micro_batches: Sequence[Batch]) -> str:
     """Which weight, module or gradient is the first that is not finite, in words."""
     for name, parameter in model.named_parameters():
         if not parameter.isfinite().all():

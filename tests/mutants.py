@@ -39,6 +39,12 @@ TWO_AXES = "ids has two axes: its last one is axis 1"
 EVEN = "a cosine is the same for an angle and for its negative"
 ONE_COLUMN = "there is one column, and the mean of all differences is the difference of the means"
 TRUE_IS_ONE = "True counts as 1, so the sum, the product and the count come out the same"
+LOGITS = "logits have two axes: the last one is axis 1"
+CHECKED_BEFORE = "a temperature below 0 was refused before"
+ONE_LEFT = "where one token is left, its logit does not matter"
+ONE_DEVICE = "the check runs on one device"
+ALL_AS_LONG = "all of them have one entry for each candidate"
+ORDER_OF_AND = "and, or do not mind the order"
 
 EQUIVALENT: dict[str, dict[str, str]] = {
     "projection.dot_and_cosine": {
@@ -160,6 +166,112 @@ EQUIVALENT: dict[str, dict[str, str]] = {
     "training.train_step": {
         "optimiser.zero_grad() → model.zero_grad()": "the optimiser has all weights of the model",
     },
+    "sampling.entropy": {
+        "log_p.clamp_min(torch.finfo(log_p.dtype).min) → log_p.clamp_min(torch.finfo().min)": "any "
+        "finite number does: it is multiplied with 0",
+    },
+    "sampling.perplexity": {
+        "math.exp(training.cross_entropy(logits, targets, ignore_index).item()) → "
+        "math.exp(training.cross_entropy(logits, targets, ignore_index))": "math.exp takes a "
+        "tensor of one number, too",
+    },
+    "sampling.apply_temperature": {
+        "temperature == 0 → temperature <= 0": CHECKED_BEFORE,
+        "logits.argmax(-1, keepdim=True) → logits.argmax(1, keepdim=True)": LOGITS,
+        "torch.full_like(logits, -math.inf).scatter(-1, best, logits.gather(-1, best)) → "
+        "torch.full_like(logits, -math.inf).scatter(1, best, logits.gather(-1, best))": LOGITS,
+        "torch.full_like(logits, -math.inf).scatter(-1, best, logits.gather(-1, best)) → "
+        "torch.full_like(logits, -math.inf).scatter(-1, best, -1)": ONE_LEFT,
+        "logits.gather(-1, best) → logits.gather(1, best)": LOGITS,
+    },
+    "sampling.top_k": {"logits.shape[-1] → logits.shape[1]": LOGITS},
+    "sampling.top_p": {
+        "torch.zeros_like(logits, dtype=torch.bool).scatter(-1, order, before < p) → "
+        "torch.zeros_like(logits, dtype=torch.bool).scatter(1, order, before < p)": LOGITS,
+        "probabilities.cumsum(-1) → probabilities.cumsum(1)": LOGITS,
+        "logits.softmax(-1) → logits.softmax(1)": LOGITS,
+    },
+    "sampling.min_p": {
+        "logits.softmax(-1) → logits.softmax(1)": LOGITS,
+        "probabilities.amax(-1, keepdim=True) → probabilities.amax(1, keepdim=True)": LOGITS,
+    },
+    "sampling.epsilon_cutoff": {
+        "logits == logits.amax(-1, keepdim=True) → logits >= logits.amax(-1, keepdim=True)": "none "
+        "is above the best",
+        "logits.softmax(-1) < epsilon → logits.softmax(-1) <= epsilon": "rounding decides where a "
+        "probability is epsilon itself",
+        "logits.masked_fill(improbable & ~best, -math.inf) → "
+        "logits.masked_fill(~best & improbable, -math.inf)": ORDER_OF_AND,
+        "logits.amax(-1, keepdim=True) → logits.amax(1, keepdim=True)": LOGITS,
+        "logits.softmax(-1) → logits.softmax(1)": LOGITS,
+    },
+    "sampling.penalise": {
+        "torch.zeros_like(logits).scatter_add(1, ids, torch.ones_like(ids, dtype=logits.dtype)) → "
+        "torch.zeros_like(logits)"
+        ".scatter_add(-1, ids, torch.ones_like(ids, dtype=logits.dtype))": LOGITS,
+        "logits > 0 → logits >= 0": "0 divided or multiplied is 0",
+    },
+    "sampling.generate": {
+        "torch.cat((ids, chosen[:, None]), dim=1) → "
+        "torch.cat((ids, chosen[:, None]), dim=-1)": TWO_AXES,
+    },
+    "sampling.beam_search": {
+        "beams, totals = (ids[None], torch.zeros(1, device=ids.device)) → "
+        "beams, totals = (ids[None], torch.zeros(1))": ONE_DEVICE,
+        "ends = (beams[:, -1] == (-1 if end is None else end)) | (length == n_new) → "
+        "ends = (length == n_new) | (beams[:, -1] == (-1 if end is None else end))": ORDER_OF_AND,
+        "aside = ends & (torch.arange(len(ends), device=ids.device) < width) → "
+        "aside = (torch.arange(len(ends), device=ids.device) < width) & ends": ORDER_OF_AND,
+        "complete += zip(beams[aside], scores[aside].tolist(), strict=True) → "
+        "complete += zip(beams[aside], scores[aside].tolist())": ALL_AS_LONG,
+        "model(beams)[:, -1].log_softmax(-1) → model(beams)[:, -1].log_softmax(1)": LOGITS,
+        "log_p.shape[-1] → log_p.shape[1]": LOGITS,
+        "torch.cat((beams[order // vocabulary], order[:, None] % vocabulary), dim=1) → "
+        "torch.cat((beams[order // vocabulary], order[:, None] % vocabulary), dim=-1)": TWO_AXES,
+        "length == n_new → length >= n_new": "n_new is the last length",
+        "torch.arange(len(ends), device=ids.device) < width → "
+        "torch.arange(len(ends)) < width": ONE_DEVICE,
+        "zip(beams[aside], scores[aside].tolist(), strict=True) → "
+        "zip(beams[aside], scores[aside].tolist(), strict=False)": ALL_AS_LONG,
+        "len(complete) == width → len(complete) >= width": "it was cut to the width",
+        "2 * width → 3 * width": "more candidates than needed change nothing",
+        "-1 if end is None else end → -2 if end is None else end": "no token is -1, or -2",
+        "len(ends) → len(beams)": ALL_AS_LONG,
+        "len(ends) → len(totals)": ALL_AS_LONG,
+        "len(ends) → len(scores)": ALL_AS_LONG,
+        "len(ends) → len(order)": ALL_AS_LONG,
+        "scores[~ends] > complete[-1][1] → scores[~ends] >= complete[-1][1]": "scores of different "
+        "texts that are equal to the last bit are left to chance",
+        "found[1] → found[-1]": "a pair: the last entry is entry 1",
+        "complete[-1][1] → complete[-1][-1]": "a pair: the last entry is entry 1",
+        "scores[~ends] → scores[~aside]": "what ends beyond the width is worse than all that is "
+        "within, of which some go on or all are put aside",
+    },
+    "sampling.KVCache": {
+        "start == 0 → start <= 0": "a length is never below 0",
+        "rows, n_heads, _, d_head = key.shape → rows, n_heads, _, d_head = value.shape": "keys and "
+        "values have one shape",
+        "key.shape[2] → key.shape[-2]": "a tensor of four axes: -2 and 2 are the same one",
+        "key.new_empty(rows, n_heads, self.context, d_head) → "
+        "value.new_empty(rows, n_heads, self.context, d_head)": "keys and values have one dtype",
+        "value.new_empty(rows, n_heads, self.context, d_head) → "
+        "key.new_empty(rows, n_heads, self.context, d_head)": "keys and values have one dtype",
+        "key.shape[2] → value.shape[2]": "keys and values have one shape",
+    },
+    "sampling.read_on": {
+        "mask = decoder.causal_mask(n_new, n_all).to(ids.device) if n_new > 1 else None → "
+        "mask = decoder.causal_mask(n_new, n_all).to(ids.device)": "a mask of True hides nothing",
+        "decoder.causal_mask(n_new, n_all).to(ids.device) if n_new > 1 else None → "
+        "decoder.causal_mask(n_new, n_all).to() if n_new > 1 else None": ONE_DEVICE,
+        "decoder.causal_mask(n_new, n_all).to(ids.device) if n_new > 1 else None → "
+        "decoder.causal_mask(n_new, n_all) if n_new > 1 else None": ONE_DEVICE,
+        "ids.shape[1] → ids.shape[-1]": "ids has two axes: its last one is axis 1",
+        "n_new > 1 → n_all > 1": "a mask of True hides nothing",
+        "n_new > 1 → n_new >= 1": "a mask of True hides nothing",
+        "n_new > 1 → n_new > 0": "a mask of True hides nothing",
+        "n_new > 1 → n_new > -1": "a mask of True hides nothing",
+        "ids.shape[1] → ids.shape[-1] #2": "ids has two axes: its last one is axis 1",
+    },
 }
 """For each part the mutants that are right as well, and why. "#2" is the second of its kind."""
 
@@ -241,7 +353,8 @@ class _Negative(ast.NodeTransformer):
 def _definition(tree: ast.Module) -> ast.FunctionDef:
     functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
     named_forward = [function for function in functions if function.name == "forward"]
-    return (named_forward or functions)[0]
+    others = [function for function in functions if function.name != "__init__"]
+    return (named_forward or others)[0]
 
 
 def _variables(definition: ast.FunctionDef) -> dict[str, list[str]]:

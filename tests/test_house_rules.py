@@ -15,7 +15,17 @@ from course_utils.engine import parts
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGE = REPOSITORY / "course_utils"
-OURS = ("benchmarks", "course_utils", "data", "images", "jupyter", "notebooks", "tests", "tools")
+OURS = (
+    "benchmarks",
+    "course_utils",
+    "data",
+    "docs",
+    "images",
+    "jupyter",
+    "notebooks",
+    "tests",
+    "tools",
+)
 COMPLETES = re.compile(r'^@completes\("(.+)"\)$', re.MULTILINE)
 
 
