@@ -4,12 +4,12 @@ python benchmarks/training.py [--seeds 3] [--text FILE]
 """
 
 import argparse
-import os
+import io
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, redirect_stdout
 from functools import partial
 from pathlib import Path
 from pydoc_data import topics
@@ -19,8 +19,6 @@ import plain_gpt2
 import torch
 import transformers
 from torch import Tensor, nn
-
-os.environ["TQDM_DISABLE"] = "1"  # no progress bars between the lines of a table
 
 from course_utils import baselines, decoder, kernels, optimisers, recipes, sources, training
 from course_utils.corpora import text
@@ -199,7 +197,7 @@ def preset_run(corpus: sources.TextFile, changes: dict[str, Any], seed: int) -> 
     def batches(step: int) -> list[training.Batch]:
         return [corpus.batch(seed, step, preset.batch, preset.block)]
 
-    with kernels.fused():
+    with kernels.fused(), redirect_stdout(io.StringIO()):  # no progress bars between the tables
         start = time.process_time()
         training.train(model, optimiser, batches, schedule)
         spent = time.process_time() - start
