@@ -107,8 +107,8 @@ PRESETS = {
 # for. A story tells a fact in four words that follow each other, so n-grams of four hold facts.
 CHANGES: dict[tuple[str, str], dict[str, Any]] = {
     ("tiny", "stories"): {
-        "n_heads": 4, "block": 128, "batch": 16, "steps": 1000, "n_buckets": 8192, "longest": 4,
-        "adamw_lr": 8e-3, "weight_decay": 0.0,
+        "n_heads": 4, "block": 128, "batch": 16, "steps": 960, "n_buckets": 8192, "longest": 4,
+        "adamw_lr": 2.4e-2, "weight_decay": 0.0,
     },
     ("small", "stories"): {"longest": 4},
     ("nano", "stories"): {"block": 128},
