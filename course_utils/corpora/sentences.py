@@ -6,13 +6,15 @@ is why its probability is exact, and with it the lowest loss that any model can 
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from random import Random
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
+
+from course_utils.corpora.words import Words, refuse_text
 
 
 def _evenly(words: str) -> dict[str, float]:
@@ -42,7 +44,8 @@ START, END = "<bos>", "."
 
 _WORDS = " ".join(option for options in GRAMMAR.values() for option in options).split()
 VOCABULARY: tuple[str, ...] = (START, END, *dict.fromkeys(w for w in _WORDS if w not in GRAMMAR))
-_ID_OF_WORD = {word: index for index, word in enumerate(VOCABULARY)}
+_WORDS_AS_NUMBERS = Words(VOCABULARY, "sentences")
+encode, decode = _WORDS_AS_NUMBERS.encode, _WORDS_AS_NUMBERS.decode
 
 # --- Sentences and their probabilities -----------------------------------------------------------
 
@@ -82,7 +85,7 @@ def sample(random: Random) -> list[str]:
 
 def log_probability(words: Sequence[str]) -> float:
     """Logarithm of the probability that `sample` draws `words`, in nats; -inf if it never does."""
-    _refuse_text(words)
+    refuse_text(words)
     total, rest = 0.0, _WHOLE_SENTENCE
     for word in [*words, END]:
         if word not in _ways_on(rest):
@@ -98,7 +101,7 @@ def next_words(words: Sequence[str]) -> dict[str, float]:
     For example, after `["the", "car", "is"]` it gives 1/9 for "red". A ValueError says which word
     cannot stand where it stands.
     """
-    _refuse_text(words)
+    refuse_text(words)
     rest = _WHOLE_SENTENCE
     for index, word in enumerate(words):
         ways = _ways_on(rest)
@@ -126,27 +129,6 @@ def _entropy(symbol: str) -> float:
 # --- Sentences as numbers ------------------------------------------------------------------------
 
 
-def encode(words: Sequence[str]) -> Int[Tensor, " tokens"]:
-    """The place of every word in `VOCABULARY`. A ValueError names a word that is not in it."""
-    _refuse_text(words)
-    for word in words:
-        if word not in _ID_OF_WORD:
-            raise ValueError(
-                f"words: {word!r} is not one of the {len(VOCABULARY)} words of this corpus, which"
-                " are all lower case. Print course_utils.corpora.sentences.VOCABULARY to see them."
-            )
-    return torch.tensor([_ID_OF_WORD[word] for word in words], dtype=torch.long)
-
-
-def decode(ids: Int[Tensor, " tokens"] | Iterable[int]) -> list[str]:
-    """The words behind `ids`: the inverse of `encode`. A ValueError names an id without a word."""
-    numbers = [int(index) for index in ids]
-    for index in numbers:
-        if not 0 <= index < len(VOCABULARY):
-            raise ValueError(f"ids: {index} is not between 0 and {len(VOCABULARY) - 1}")
-    return [VOCABULARY[index] for index in numbers]
-
-
 def _longest(symbol: str) -> int:
     """Most words that `symbol` can become."""
     if symbol not in GRAMMAR:
@@ -165,8 +147,3 @@ def batch(random: Random, n_sentences: int) -> Int[Tensor, "n_sentences tokens"]
     """
     rows = [[START, *sample(random)] for _ in range(n_sentences)]
     return torch.stack([encode(row + [END] * (ROW_LENGTH - len(row))) for row in rows])
-
-
-def _refuse_text(words: Sequence[str]) -> None:
-    if isinstance(words, str):
-        raise TypeError(f"words must be a list of words, got the text {words!r}: use .split()")

@@ -10,7 +10,7 @@ probability is exact, and with it the lowest loss that any model can reach.
 
 import math
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import NamedTuple
@@ -21,6 +21,7 @@ from torch import Tensor
 
 from course_utils.corpora import choices
 from course_utils.corpora import story_grammar as grammar
+from course_utils.corpora.words import Words, refuse_text
 
 START, END = "<bos>", "<end>"  # <end> is a token of its own behind the last full stop
 LONGEST = 125  # words of the longest story
@@ -74,7 +75,7 @@ def _whole(words: Sequence[str]) -> tuple[choices.Parser, grammar.State]:
 
 
 def _parsed(words: Sequence[str]) -> tuple[choices.Parser, grammar.State]:
-    _refuse_text(words)
+    refuse_text(words)
     parser = choices.Parser(words)
     state = grammar.tell(parser)
     if parser.n_words < len(words):
@@ -119,7 +120,7 @@ def read(words: Sequence[str]) -> Reading:
     What a thing that was never introduced is like is not a fact. Words after the last full stop are
     no sentence, but such a story is not complete.
     """
-    _refuse_text(words)
+    refuse_text(words)
     words = words[:-1] if words and words[-1] == END else words
     reader, state = choices.ForgivingParser(words), grammar.State()
     n_sentences = n_grammatical = 0
@@ -170,43 +171,18 @@ def questions(words: Sequence[str]) -> list[Question]:
 # --- Stories as numbers, and as text -------------------------------------------------------------
 
 VOCABULARY: tuple[str, ...] = (START, END, *grammar.WORDS)
-_ID_OF_WORD = {word: index for index, word in enumerate(VOCABULARY)}
-
-
-def encode(words: Sequence[str]) -> Int[Tensor, " tokens"]:
-    """The place of every word in `VOCABULARY`. A ValueError names a word that is not in it."""
-    _refuse_text(words)
-    for word in words:
-        if word not in _ID_OF_WORD:
-            raise ValueError(
-                f"words: {word!r} is not one of the {len(VOCABULARY)} words of this corpus, which"
-                " are all lower case. Print course_utils.corpora.stories.VOCABULARY to see them."
-            )
-    return torch.tensor([_ID_OF_WORD[word] for word in words], dtype=torch.long)
-
-
-def decode(ids: Int[Tensor, " tokens"] | Iterable[int]) -> list[str]:
-    """The words behind `ids`: the inverse of `encode`. A ValueError names an id without a word."""
-    numbers = [int(index) for index in ids]
-    for index in numbers:
-        if not 0 <= index < len(VOCABULARY):
-            raise ValueError(f"ids: {index} is not between 0 and {len(VOCABULARY) - 1}")
-    return [VOCABULARY[index] for index in numbers]
+_WORDS_AS_NUMBERS = Words(VOCABULARY, "stories")
+encode, decode = _WORDS_AS_NUMBERS.encode, _WORDS_AS_NUMBERS.decode
 
 
 def text(words: Sequence[str]) -> str:
     """The words as people write them: with capitals, and no blank before a full stop."""
-    _refuse_text(words)
+    refuse_text(words)
     written = []
     for before, word in zip([".", *words], words, strict=False):
         capital = before in (".", "?") or word in grammar.PRONOUNS
         written.append(word.capitalize() if capital else word)
     return " ".join(written).replace(" .", ".").replace(" ?", "?")
-
-
-def _refuse_text(words: Sequence[str]) -> None:
-    if isinstance(words, str):
-        raise TypeError(f"words must be a list of words, got the text {words!r}: use .split()")
 
 
 # --- Stories to train on, and others to measure with ---------------------------------------------
@@ -246,7 +222,11 @@ def _row(random: Random, n_tokens: int) -> list[int]:
     row: list[int] = []
     while len(row) < n_tokens:
         words = _to_train_on(random)
-        row += [_ID_OF_WORD[START], *map(_ID_OF_WORD.__getitem__, words), _ID_OF_WORD[END]]
+        row += [
+            _WORDS_AS_NUMBERS.id_of[START],
+            *map(_WORDS_AS_NUMBERS.id_of.__getitem__, words),
+            _WORDS_AS_NUMBERS.id_of[END],
+        ]
     return row[:n_tokens]
 
 
