@@ -28,7 +28,7 @@ class Words:
         return torch.tensor([self.id_of[word] for word in words], dtype=torch.long)
 
     def decode(self, ids: Int[Tensor, " tokens"] | Iterable[int]) -> list[str]:
-        """The words behind `ids`: the inverse of `encode`. A ValueError names an id without a word."""
+        """The words behind `ids`: the inverse of `encode`. A ValueError names an id of none."""
         numbers = [int(index) for index in ids]
         for index in numbers:
             if not 0 <= index < len(self.vocabulary):
