@@ -63,6 +63,9 @@ def add_train(parser: argparse.ArgumentParser) -> None:
         "--accumulate", type=count, dest="accumulation", help="so many batches in every step"
     )
     parser.add_argument(
+        "--save-every", type=count, help="steps between two checkpoints, instead of the preset's"
+    )
+    parser.add_argument(
         "--bfloat16",
         action=argparse.BooleanOptionalAction,
         help="multiply in 16 bits: quicker on a GPU, and slower for small models on a processor",
@@ -117,7 +120,7 @@ def train(chosen: argparse.Namespace) -> int:
 
 
 def _task(chosen: argparse.Namespace) -> tuple[sources.Corpus, recipes.Preset]:
-    names = ("steps", "seed", "accumulation", "bfloat16")
+    names = ("steps", "seed", "accumulation", "save_every", "bfloat16")
     changes = {name: getattr(chosen, name) for name in names if getattr(chosen, name) is not None}
     corpus = sources.find(chosen.corpus)
     preset = recipes.preset(chosen.preset, corpus, **changes)

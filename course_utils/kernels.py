@@ -97,7 +97,7 @@ def _adamw_step(
     weight_decay: float = 0.0,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """In place, as fused kernels are."""
-    steps_before = torch.tensor(step - 1.0, device=parameter.device)
+    steps_before = torch.full((), step - 1.0, device=parameter.device)  # without waiting for it
     adamw(
         [parameter], [gradient.contiguous()], [mean], [square], [], [steps_before],
         fused=True, amsgrad=False, beta1=betas[0], beta2=betas[1], lr=lr,

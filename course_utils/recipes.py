@@ -93,7 +93,7 @@ PRESETS = {
         parts="gpt2", tied=False, d_model=128, n_layers=4, n_heads=4, block=64, batch=12,
         steps=2000, adamw_lr=1e-3, weight_decay=0.1, warmup=0.05, floor=0.1,
     ),
-    # The smallest GPT-2 (Radford et al. 2019), with 10 thousand million tokens: days on one GPU.
+    # The smallest GPT-2 (Radford et al. 2019), with 10 thousand million tokens: hours on a big GPU.
     # The numbers that its paper does not give are those of GPT-3 (Brown et al. 2020, table 2.1 and
     # appendix B) of the same size: half a million tokens a step, 6e-4 falling to a tenth, decay.
     "gpt2": Preset(

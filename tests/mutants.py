@@ -45,6 +45,8 @@ ONE_LEFT = "where one token is left, its logit does not matter"
 ONE_DEVICE = "the check runs on one device"
 ALL_AS_LONG = "all of them have one entry for each candidate"
 ORDER_OF_AND = "and, or do not mind the order"
+CENTRED_ONCE = "the other factor sums to 0, so a constant added to this one adds nothing"
+SQUARED = "a square is the same for a number and for its negative"
 
 EQUIVALENT: dict[str, dict[str, str]] = {
     "projection.dot_and_cosine": {
@@ -271,6 +273,26 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "n_new > 1 → n_new > 0": "a mask of True hides nothing",
         "n_new > 1 → n_new > -1": "a mask of True hides nothing",
         "ids.shape[1] → ids.shape[-1] #2": "ids has two axes: its last one is axis 1",
+    },
+    "scaling.memory_report": {
+        "mode not in ('training', 'generation') → mode not in ('generation', 'training')": (
+            "the order of two names to compare with is free"
+        ),
+        "mode == 'training' → mode >= 'training'": "of the two modes only one is not less",
+    },
+    "scaling.fit_power_law": {
+        "torch.log(n.double()) → torch.log(n)": ANY_ROUNDING,
+        "loss.double() - floor → loss - floor": ANY_ROUNDING,
+        "(x - x.mean()) * (y - y.mean()) → x * (y - y.mean())": CENTRED_ONCE,
+        "(x - x.mean()) * (y - y.mean()) → (x - x.mean()) * y": CENTRED_ONCE,
+        "x - x.mean() → x + x.mean()": CENTRED_ONCE,
+        "y - y.mean() → y + y.mean()": CENTRED_ONCE,
+        "x.mean() → y.mean() #2": CENTRED_ONCE,
+        "y.mean() → x.mean() #2": CENTRED_ONCE,
+        "(x - x.mean()) * (y - y.mean()) → (x - x.mean()) @ (y - y.mean())": (
+            "a dot product is the sum already"
+        ),
+        "(x - x.mean()) ** 2 → (x.mean() - x) ** 2": SQUARED,
     },
 }
 """For each part the mutants that are right as well, and why. "#2" is the second of its kind."""

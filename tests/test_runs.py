@@ -377,10 +377,12 @@ def call(monkeypatch, capsys):
 @pytest.mark.parametrize("which", ["stories", "text"])
 def test_train_and_sample(which, call, file, runs):
     name, folder = ("stories", "stories-tiny") if which == "stories" else (file, "bottles-tiny")
-    status, printed = call("train", "--corpus", name, "--steps", 3, "--accumulate", 2)
+    status, printed = call(
+        "train", "--corpus", name, "--steps", 3, "--accumulate", 2, "--save-every", 2
+    )
     assert status == 0
     preset = recipes.settings(runs / folder)[1]
-    assert (preset.steps, preset.accumulation) == (3, 2)
+    assert (preset.steps, preset.accumulation, preset.save_every) == (3, 2, 2)
     for expected in (f"{2 * preset.batch * preset.block:,} tokens", "uniform", "5-gram", "kernels"):
         assert expected in printed
     assert printed.index("to beat") < printed.index("this model") < printed.index("the run is in")

@@ -4,6 +4,7 @@ Published sizes and optima are those of the papers that the tests name.
 """
 
 import math
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from course_utils import decoder, kernels, sampling, scaling, training
+from course_utils.engine import parts, worker
 from course_utils.exercises.inputs import integers, normal
 from course_utils.exercises.scaling import flops_by_products
 from course_utils.scaling import Sizes
@@ -354,3 +356,128 @@ def test_exact_match_is_how_often_all_digits_are_right():
     right = torch.rand(100_000, 3, generator=torch.Generator().manual_seed(0)) < 0.8
     share = right.all(1).double().mean().item()
     assert scaling.exact_match_from_digit(0.8, 3) == pytest.approx(share, abs=0.005)
+
+
+# --- Learners' spellings of the parts ------------------------------------------------------------
+
+COUNTED = (
+    "d, h = sizes.d_model, 4 * sizes.d_model; "
+    "e = sizes.vocabulary * d + sizes.context * d; "
+    "a = sizes.n_layers * (d * 3 * d + 3 * d + d * d + d); "
+    "f = sizes.n_layers * (d * h + h + h * d + d); "
+    "n = sizes.n_layers * 2 * (d + d) + 2 * d; "
+    "t = 0 if sizes.tied else sizes.vocabulary * d; "
+)
+COUNTS = '"embedding": e, "attention": a, "feed_forward": f, "norms": n, "head": t'
+SUM = f'return {{{COUNTS}, "total": e + a + f + n + t}}'
+LAYER = (
+    "d, l, v = sizes.d_model, sizes.n_layers, sizes.vocabulary; "
+    "f = 2 * (l * (4 * d * d + 8 * d * d) + d * v + 2 * l * n_tokens * d); "
+)
+REPORT = (
+    'w = count_parameters(sizes)["total"]; b = bytes_per_number; t = n_rows * n_tokens; '
+    "d, l = sizes.d_model, sizes.n_layers; "
+    'if mode not in ["training", "generation"]: raise ValueError(mode); '
+    "k = t * (16 * d * l + 2 * d + sizes.vocabulary) * b; c = t * 2 * l * d * b; "
+)
+TRAINS = (
+    'if mode == "training": return {"weights": w * b, "gradients": w * b, "optimiser": 2 * w * b, '
+    '"activations": k, "total": 4 * w * b + k}; '
+)
+WRITES = 'return {"weights": w * b, "cache": c, "total": w * b + c}'
+LOGS = "x, y = torch.log(n), torch.log(loss - floor); "
+SLOPE = (
+    "s = torch.dot(x - x.mean(), y - y.mean()) / torch.dot(x - x.mean(), x - x.mean()); "
+    "h = y.mean() - s * x.mean(); "
+)
+
+SPELLINGS = [
+    ("count_parameters", "", COUNTED + SUM),
+    ("count_parameters", "tied_counted_twice", f"{COUNTED}t = sizes.vocabulary * d; {SUM}"),
+    ("count_parameters", "forgot_feed_forward", f"{COUNTED}f = 0; {SUM}"),
+    (
+        "count_parameters",
+        "two_l_d_squared",
+        f'{COUNTED}return {{{COUNTS}, "total": 2 * sizes.n_layers * d * d}}',
+    ),
+    ("count_parameters", "forgot_total", f"{COUNTED}return {{{COUNTS}}}"),
+    ("flops_per_token", "", f"{LAYER}return f * (3 if training else 1)"),
+    ("flops_per_token", "", f"{LAYER}return f + f * 2 * int(training)"),
+    ("flops_per_token", "mac_not_flop", f"{LAYER}return f // 2 * (3 if training else 1)"),
+    ("flops_per_token", "backward_equals_forward", f"{LAYER}return f + f * training"),
+    (
+        "flops_per_token",
+        "no_attention_term",
+        f"{LAYER}f = 2 * (12 * l * d**2 + v * d); return f * (3 if training else 1)",
+    ),
+    (
+        "flops_per_token",
+        "six_times_all_parameters",
+        'p = count_parameters(sizes)["total"]; return 6 * p if training else 2 * p',
+    ),
+    ("memory_report", "", REPORT + TRAINS + WRITES),
+    (
+        "memory_report",
+        "forgot_optimiser",
+        REPORT + TRAINS.replace("2 * w * b", "0").replace("4 * w", "2 * w") + WRITES,
+    ),
+    ("memory_report", "cache_times_two_model", f"{REPORT}c = w * b; {TRAINS}{WRITES}"),
+    ("memory_report", "bits_for_bytes", REPORT.replace("b = b", "b = 8 * b") + TRAINS + WRITES),
+    (
+        "memory_report",
+        "other_modes_generate",
+        REPORT.replace("raise ValueError(mode)", "pass") + TRAINS + WRITES,
+    ),
+    (
+        "memory_report",
+        "nothing_for_other_modes",
+        REPORT.replace("raise ValueError(mode)", "return") + TRAINS + WRITES,
+    ),
+    ("fit_power_law", "", f"{LOGS}{SLOPE}return torch.exp(h).item(), -s.item()"),
+    ("fit_power_law", "", f"{LOGS}{SLOPE}return float(h.exp()), -float(s)"),
+    ("fit_power_law", "sign", f"{LOGS}{SLOPE}return h.exp().item(), s.item()"),
+    (
+        "fit_power_law",
+        "exponential_fit",
+        f"x, y = n, torch.log(loss - floor); {SLOPE}return h.exp().item(), -s.item()",
+    ),
+    (
+        "fit_power_law",
+        "fit_without_logs",
+        f"x, y = n, loss - floor; {SLOPE}return h.item(), -s.item()",
+    ),
+    ("fit_power_law", "tensors_for_numbers", f"{LOGS}{SLOPE}return h.exp(), -s"),
+    (
+        "compute_optimal",
+        "",
+        "c = flops / 6; n = (alpha * a * c**beta / (beta * b)) ** (1 / (alpha + beta)); "
+        "return n, c / n",
+    ),
+    (
+        "compute_optimal",
+        "c_equals_nd",
+        "n = (alpha * a * flops**beta / (beta * b)) ** (1 / (alpha + beta)); return n, flops / n",
+    ),
+    ("compute_optimal", "twenty_tokens", "n = (flops / 6 / 20) ** 0.5; return n, 20 * n"),
+    ("compute_optimal", "kaplan_ratio", "n = (flops / 6) ** 0.73; return n, flops / 6 / n"),
+    ("exact_match_from_digit", "", "return pow(p, n_digits)"),
+    ("exact_match_from_digit", "times", "return sum([p] * n_digits)"),
+    ("exact_match_from_digit", "mean", "return sum([p] * n_digits) / n_digits"),
+    ("exact_match_from_digit", "one_minus", "return 1 - pow(1 - p, n_digits)"),
+    ("exact_match_from_digit", "logarithm_of_zero", "return math.exp(math.log(p) * n_digits)"),
+]
+
+
+def answer(part: str, body: str) -> str:
+    """The blank of a part with `body` written into it. `;` begins a new line."""
+    blank = parts.blank(part)
+    gap = re.search(r'^( *)raise NotImplementedError\("your turn"\)$', blank, re.MULTILINE)
+    lines = [gap[1] + line.strip() for line in body.split(";")]
+    return blank.replace(gap[0], "\n".join(lines))
+
+
+@pytest.mark.parametrize(("name", "mistake", "body"), SPELLINGS)
+def test_other_spellings_are_named(name, mistake, body):
+    part = f"scaling.{name}"
+    verdict = worker.examine(part, answer(part, body))
+    assert (verdict.state, verdict.mistake) == ("wrong" if mistake else "right", mistake), verdict

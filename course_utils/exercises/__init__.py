@@ -15,6 +15,7 @@ NOTEBOOKS = (
     "decoder",
     "training",
     "sampling",
+    "scaling",
 )
 
 

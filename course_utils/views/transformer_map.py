@@ -73,7 +73,7 @@ REGIONS = (
     Region("decoder", "06", "The whole model and its head", 2, across=2),
     Region("training", "07", "Training: from first weights to good ones", 1, across=2, flows=False),
     Region("sampling", "08", "Sampling: scores to text", 2, across=2),
-    Region("scaling", "09", "Scaling", 2, flows=False),
+    Region("scaling", "09", "Scaling: costs and gains", 2, flows=False),
 )
 OTHER = Region(
     "", "", "More parts", 3, across=3, flows=False
