@@ -57,7 +57,7 @@ def set_rate(optimiser: torch.optim.Optimizer, step: int, steps: int) -> None:
 def parameters(model: nn.Module) -> dict[str, int]:
     """How many there are, and how many without the tables of words and places."""
     n = sum(each.numel() for each in model.parameters())
-    tables = sum(each.numel() for each in model.embed.parameters())  # type: ignore[union-attr]
+    tables = sum(each.numel() for each in model.embed.parameters())  # type: ignore[union-attr, misc]
     return {"n": n, "n_without_embedding": n - tables}
 
 
