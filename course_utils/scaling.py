@@ -47,8 +47,9 @@ def flops_per_token(sizes: Sizes, n_tokens: int, training: bool = False) -> int:
     """FLOPs for one token of a text of `n_tokens`, in matrix products.
 
     Every weight of a matrix is used once, and every other token is looked at: two FLOPs for a
-    multiplication and its addition. Backward costs twice as much as forward. (Kaplan et al. 2020,
-    §2.1. All n_tokens count, as they do in a kernel without a causal shortcut.)
+    multiplication and its addition. Backward costs twice as much as forward. (Chowdhery et al.
+    2022, appendix B; Kaplan et al. 2020, §2.1, count half as much for looking. All n_tokens count,
+    as they do in a kernel without a causal shortcut.)
     """
     d = sizes.d_model
     weights = 12 * sizes.n_layers * d * d + sizes.vocabulary * d

@@ -134,7 +134,7 @@ def batch(
 def every_band(
     seed: int, step: int, n_rows: int
 ) -> tuple[Int[Tensor, " rows"], Float[Tensor, " rows"]]:
-    """Ranks to train on where chance shall play no part, and what each of them weighs.
+    """Ranks to train on where chance shall play a small part, and what each of them weighs.
 
     `n_rows` from each of the four `BANDS`. A fact weighs its share of all tellings, times the
     number of facts that it stands for: a weighted mean of losses estimates that of all facts.
