@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from IPython.core.interactiveshell import InteractiveShell
@@ -14,6 +15,7 @@ from IPython.utils.capture import capture_output
 import course_utils
 from course_utils import attention
 from course_utils.engine import checker, completes, install, loading, notebook, parts, store
+from course_utils.engine.comparing import compare_values
 
 HEAD = '@completes("attention.softmax")\ndef softmax(scores, dim: int = -1):\n'
 RIGHT = HEAD + "    return torch.softmax(scores, dim)\n"
@@ -103,6 +105,10 @@ BROKEN = {
     "exit()": ("exit()", "asks Python to exit"),
     "the end of the process": ("import os; os._exit(0)", "ended the Python process"),
     "a patched torch": ("torch.softmax = lambda s, d: s\n    return scores", "numbers are wrong"),
+    "a branch that is not written": (
+        "if dim == -1:\n        return torch.softmax(scores, dim)\n    raise NotImplementedError",
+        "stopped with NotImplementedError",
+    ),
     "endless recursion": ("return softmax(scores, dim)", "RecursionError"),
 }
 
@@ -181,6 +187,41 @@ def test_tracebacks_show_the_learners_lines(run: Run) -> None:
         attention.softmax(torch.zeros(77))
     entry = caught.traceback[-1]
     assert str(entry.path) == "your cell (attention.softmax)" and entry.lineno + 1 == 4
+
+
+@pytest.mark.parametrize(
+    ("wanted", "seen", "said"),
+    [
+        ({"a": 1}, {"a": 2}, "Entry `a` of the result is wrong. It should be 1, yours is 2."),
+        ({"W": 1}, {"W": 1.0}, "Entry `W` of the result should be an int, yours is a float. It"),
+        ({"a": 0}, {"a": False}, "Entry `a` of the result should be an int, yours is a bool."),
+        ({"a": 1}, {"a": torch.tensor(1)}, "should be an int, yours is a Tensor."),
+        ({"a": 1, "b": 2}, {"a": 1}, "The result has no entry `b`."),
+        ({"a": 1}, {"b": 2, "a": 1}, "The result should have no entry `b`."),
+        ({"a": torch.ones(2)}, {"a": torch.zeros(2)}, "Entry `a` of the result has the right"),
+        ((1, {"a": 1}), (1, {"a": 2}), "Entry `a` of entry 1 of the result is wrong."),
+        (1, np.int64(2), "The result is wrong."),
+        (1, np.int32(1), "The result should be an int, yours is an int32."),
+        (1, np.True_, "The result should be an int, yours is a bool."),
+    ],
+)
+def test_what_is_said_of_a_wrong_result(wanted: Any, seen: Any, said: str) -> None:
+    difference = compare_values(wanted, seen, "the result")
+    assert difference is not None
+    assert said in difference.sentence
+
+
+@pytest.mark.parametrize(
+    ("wanted", "seen"),
+    [
+        (1, np.int64(1)),
+        ({"a": 1, "b": 2}, {"b": np.int64(2), "a": 1}),
+        ({"a": 0.3}, {"a": 0.1 + 0.2}),
+        ((1, 2), (np.int64(1), 2)),
+    ],
+)
+def test_results_that_are_as_good(wanted: Any, seen: Any) -> None:
+    assert compare_values(wanted, seen, "the result") is None
 
 
 # --- what stays --------------------------------------------------------------------------------

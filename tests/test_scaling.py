@@ -385,6 +385,7 @@ TRAINS = (
     '"activations": k, "total": 4 * w * b + k}; '
 )
 WRITES = 'return {"weights": w * b, "cache": c, "total": w * b + c}'
+MODES = 'mode not in ["training", "generation"]'
 LOGS = "x, y = torch.log(n), torch.log(loss - floor); "
 SLOPE = (
     "s = torch.dot(x - x.mean(), y - y.mean()) / torch.dot(x - x.mean(), x - x.mean()); "
@@ -400,9 +401,30 @@ SPELLINGS = [
         "two_l_d_squared",
         f'{COUNTED}return {{{COUNTS}, "total": 2 * sizes.n_layers * d * d}}',
     ),
+    ("count_parameters", "forgot_norms", f"{COUNTED}n = 0; {SUM}"),
+    (
+        "count_parameters",
+        "forgot_biases_of_attention",
+        f"{COUNTED}a -= 4 * d * sizes.n_layers; {SUM}",
+    ),
+    (
+        "count_parameters",
+        "biases_of_one_block",
+        f"{COUNTED}l = sizes.n_layers; a = l * 4 * d**2 + 4 * d; f = l * 8 * d**2 + 5 * d; {SUM}",
+    ),
     ("count_parameters", "forgot_total", f"{COUNTED}return {{{COUNTS}}}"),
     ("flops_per_token", "", f"{LAYER}return f * (3 if training else 1)"),
     ("flops_per_token", "", f"{LAYER}return f + f * 2 * int(training)"),
+    (
+        "flops_per_token",
+        "",
+        f"import numpy as np; {LAYER}return np.int64(f * (3 if training else 1))",
+    ),
+    (
+        "flops_per_token",
+        "biases_multiplied",
+        f"{LAYER}f += 18 * l * d; return f * (3 if training else 1)",
+    ),
     ("flops_per_token", "mac_not_flop", f"{LAYER}return f // 2 * (3 if training else 1)"),
     ("flops_per_token", "backward_equals_forward", f"{LAYER}return f + f * training"),
     (
@@ -433,9 +455,20 @@ SPELLINGS = [
         "nothing_for_other_modes",
         REPORT.replace("raise ValueError(mode)", "return") + TRAINS + WRITES,
     ),
+    ("memory_report", "one_row", REPORT.replace("n_rows * n", "n") + TRAINS + WRITES),
+    *[
+        ("memory_report", "parts_of_names_are_modes", REPORT.replace(MODES, one) + TRAINS + WRITES)
+        for one in (
+            'mode not in "training, generation"',
+            'mode not in ("training" "generation")',
+            'not mode.startswith(("train", "gen"))',
+            'mode[0] not in "tg"',
+        )
+    ],
     ("fit_power_law", "", f"{LOGS}{SLOPE}return torch.exp(h).item(), -s.item()"),
     ("fit_power_law", "", f"{LOGS}{SLOPE}return float(h.exp()), -float(s)"),
     ("fit_power_law", "sign", f"{LOGS}{SLOPE}return h.exp().item(), s.item()"),
+    ("fit_power_law", "loge_and_powers_of_10", f"{LOGS}{SLOPE}return 10 ** h.item(), -s.item()"),
     (
         "fit_power_law",
         "exponential_fit",
@@ -458,9 +491,16 @@ SPELLINGS = [
         "c_equals_nd",
         "n = (alpha * a * flops**beta / (beta * b)) ** (1 / (alpha + beta)); return n, flops / n",
     ),
+    (
+        "compute_optimal",
+        "no_parentheses_below",
+        "n = (alpha * a / beta * b * (flops / 6) ** beta) ** (1 / (alpha + beta)); "
+        "return n, flops / 6 / n",
+    ),
     ("compute_optimal", "twenty_tokens", "n = (flops / 6 / 20) ** 0.5; return n, 20 * n"),
     ("compute_optimal", "kaplan_ratio", "n = (flops / 6) ** 0.73; return n, flops / 6 / n"),
     ("exact_match_from_digit", "", "return pow(p, n_digits)"),
+    ("exact_match_from_digit", "rounded_to_4", "return round(p**n_digits, 4)"),
     ("exact_match_from_digit", "times", "return sum([p] * n_digits)"),
     ("exact_match_from_digit", "mean", "return sum([p] * n_digits) / n_digits"),
     ("exact_match_from_digit", "one_minus", "return 1 - pow(1 - p, n_digits)"),
@@ -481,3 +521,20 @@ def test_other_spellings_are_named(name, mistake, body):
     part = f"scaling.{name}"
     verdict = worker.examine(part, answer(part, body))
     assert (verdict.state, verdict.mistake) == ("wrong" if mistake else "right", mistake), verdict
+
+
+@pytest.mark.parametrize(
+    ("otherwise", "said"),
+    [
+        ("assert False, mode", "yours raises AssertionError"),
+        ('raise NotImplementedError("your turn")', "yours raises NotImplementedError"),
+        ("return ValueError(mode)", "yours gives ValueError('inference')"),
+        ('return None, "no such mode"', "yours gives (None, 'no such mode')"),
+        ('return {"total": 0}', "yours gives a report with total"),
+    ],
+)
+def test_what_is_done_for_an_unknown_mode_is_said(otherwise, said):
+    body = REPORT.replace("raise ValueError(mode)", otherwise) + TRAINS + WRITES
+    verdict = worker.examine("scaling.memory_report", answer("scaling.memory_report", body))
+    assert verdict.state == "wrong"
+    assert said in verdict.headline

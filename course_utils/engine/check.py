@@ -23,7 +23,7 @@ def check(exercise: Exercise, part: Part) -> Verdict:
     for case in [*cases, cases[0]]:  # the first once more: a part must not remember its last call
         wanted = expected(case)
         seen = observe(part, case)
-        if isinstance(seen.error, NotImplementedError):
+        if case is cases[0] and isinstance(seen.error, NotImplementedError):
             return Verdict(exercise.part, "unfinished", "Not written yet.")
         if seen.error is not None and _out_of_memory(seen.error):
             return Verdict(exercise.part, "wrong", TOO_MUCH_MEMORY, lines=_lines_of(seen.error))

@@ -5,6 +5,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -52,36 +53,24 @@ def compare(wanted: Outcome, seen: Outcome) -> Difference | None:
 def compare_values(wanted: Any, seen: Any, what: str) -> Difference | None:
     """Compare two results: their types, shapes, dtypes and values."""
     if seen is None and wanted is not None:
-        return Difference(
-            f"{what.capitalize()} is None. Is the `return` missing?", show(wanted), "None"
-        )
+        sentence = f"{_capital(what)} is None. Is the `return` missing?"
+        return Difference(sentence, show(wanted), "None")
     if isinstance(wanted, Tensor):
         return _compare_tensors(wanted, seen, what)
+    if isinstance(wanted, int) and isinstance(seen, np.int64):
+        seen = int(seen)  # as good; narrower ones overflow
     if not isinstance(seen, type(wanted)) or isinstance(seen, bool) != isinstance(wanted, bool):
-        return Difference(
-            f"{what.capitalize()} should be {kind(wanted)}, yours is {kind(seen)}.",
-            show(wanted),
-            show(seen),
-        )
+        sentence = f"{_capital(what)} should be {kind(wanted)}, yours is {kind(seen)}."
+        return Difference(sentence, show(wanted), show(seen))
     if isinstance(wanted, tuple):
-        if len(wanted) != len(seen):
-            return Difference(
-                f"{what.capitalize()} should have {len(wanted)} entries, yours has {len(seen)}.",
-                show(wanted),
-                show(seen),
-            )
-        for number, (one, other) in enumerate(zip(wanted, seen, strict=True)):
-            difference = compare_values(one, other, f"entry {number} of {what}")
-            if difference and not isinstance(one, Tensor):
-                return replace(difference, expected=show(wanted), got=show(seen))
-            if difference:
-                return difference
-        return None
+        return _compare_tuples(wanted, seen, what)
+    if isinstance(wanted, dict):
+        return _compare_dicts(wanted, seen, what)
     if isinstance(wanted, float):
         equal = math.isclose(wanted, seen, rel_tol=1e-6, abs_tol=1e-9)
     else:
         equal = wanted == seen
-    return None if equal else Difference(f"{what.capitalize()} is wrong.", show(wanted), show(seen))
+    return None if equal else Difference(f"{_capital(what)} is wrong.", show(wanted), show(seen))
 
 
 def show(value: Any) -> str:
@@ -119,8 +108,38 @@ def _close_each(wanted: Tensor, seen: Tensor) -> Tensor:
     return torch.isclose(seen, wanted, rtol=relative, atol=absolute, equal_nan=True)
 
 
+def _compare_tuples(wanted: tuple, seen: tuple, what: str) -> Difference | None:
+    if len(wanted) != len(seen):
+        sentence = f"{_capital(what)} should have {len(wanted)} entries, yours has {len(seen)}."
+        return Difference(sentence, show(wanted), show(seen))
+    for number, (one, other) in enumerate(zip(wanted, seen, strict=True)):
+        difference = compare_values(one, other, f"entry {number} of {what}")
+        if difference and not isinstance(one, Tensor):
+            return replace(difference, expected=show(wanted), got=show(seen))
+        if difference:
+            return difference
+    return None
+
+
+def _compare_dicts(wanted: dict, seen: dict, what: str) -> Difference | None:
+    for name in [*wanted, *seen]:
+        if name not in seen:
+            sentence = f"{_capital(what)} has no entry `{name}`."
+            return Difference(sentence, show(wanted), show(seen))
+        if name not in wanted:
+            sentence = f"{_capital(what)} should have no entry `{name}`."
+            return Difference(sentence, show(wanted), show(seen))
+        difference = compare_values(wanted[name], seen[name], f"entry `{name}` of {what}")
+        if difference and not isinstance(wanted[name], Tensor):
+            both = f"It should be {difference.expected}, yours is {difference.got}."
+            return Difference(f"{difference.sentence} {both}", show(wanted), show(seen))
+        if difference:
+            return difference
+    return None
+
+
 def _compare_tensors(wanted: Tensor, seen: Any, what: str) -> Difference | None:
-    what = what.capitalize()
+    what = _capital(what)
     if not isinstance(seen, Tensor):
         return Difference(
             f"{what} should be a tensor, yours is {kind(seen)}.", show(wanted), show(seen)
@@ -194,6 +213,11 @@ def kind(value: Any) -> str:
     """What a value is, with its article: "a list", "an int"."""
     name = "class" if inspect.isclass(value) else type(value).__name__
     return f"{'an' if name[0] in 'aeiou' else 'a'} {name}" if value is not None else "None"
+
+
+def _capital(text: str) -> str:
+    """The text with a capital at its beginning; names within it stay as they are."""
+    return text[:1].upper() + text[1:]
 
 
 def _numbers(nested: Any, indent: int = 0) -> str:

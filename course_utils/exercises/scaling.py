@@ -15,6 +15,9 @@ from course_utils.scaling import Sizes
 
 # --- count_parameters ----------------------------------------------------------------------------
 
+_LARGE = Sizes(50257, 301, 7, 2, 2048, tied=True)
+"""So large that float32 cannot count its parameters, and that a check can still build it."""
+
 
 @functools.cache
 def _shapes(sizes: Sizes) -> dict[str, torch.Size]:
@@ -25,6 +28,12 @@ def _shapes(sizes: Sizes) -> dict[str, torch.Size]:
     if sizes.tied:
         model.head.weight = model.get_parameter("embed.tokens.weight")
     return {name: parameter.shape for name, parameter in model.named_parameters()}
+
+
+def _counted(sizes: Sizes) -> dict[str, int]:
+    """The counts, by shapes where the model is too large to be built here."""
+    large = sizes.vocabulary > 1000
+    return _count_by_shapes(sizes) if large else _counted_in_the_model(sizes)
 
 
 def _with_total(counts: dict[str, int]) -> dict[str, int]:
@@ -50,7 +59,7 @@ def _counted_in_the_model(sizes: Sizes) -> dict[str, int]:
 def _count_parameters_cases() -> list[Case]:
     def case(title: str, sizes: Sizes) -> Case:
         call = "count_parameters(sizes)"
-        return Case(title, {"sizes": sizes}, _counted_in_the_model, shown=call)
+        return Case(title, {"sizes": sizes}, _counted, shown=call)
 
     return [
         case("a small model", Sizes(50, 12, 3, 2, 9)),
@@ -60,21 +69,22 @@ def _count_parameters_cases() -> list[Case]:
         case("deeper, and tied", Sizes(23, 20, 5, 7, 6, tied=True)),
         case("width, heads and depth are alike", Sizes(4, 4, 4, 4, 4)),
         case("one of everything", Sizes(1, 1, 1, 1, 1)),
+        case("many words, and a long context", _LARGE),
     ]
 
 
 def _recounted(sizes, **wrong):
     """The right counts but for some of them, and their sum."""
-    right = _counted_in_the_model(sizes)
+    right = _counted(sizes)
     return _with_total({part: wrong.get(part, right[part]) for part in list(right)[:-1]})
 
 
 def _two_l_d_squared(sizes):
-    return {**_counted_in_the_model(sizes), "total": 2 * sizes.n_layers * sizes.d_model**2}
+    return {**_counted(sizes), "total": 2 * sizes.n_layers * sizes.d_model**2}
 
 
 def _twelve_l_d_squared(sizes):
-    return {**_counted_in_the_model(sizes), "total": 12 * sizes.n_layers * sizes.d_model**2}
+    return {**_counted(sizes), "total": 12 * sizes.n_layers * sizes.d_model**2}
 
 
 def _forgot_feed_forward(sizes):
@@ -98,9 +108,34 @@ def _head_with_biases(sizes):
     return _recounted(sizes, head=head)
 
 
-def _forgot_biases(sizes):
+def _forgot_norms(sizes):
+    return _recounted(sizes, norms=0)
+
+
+def _matrices(sizes):
     matrix = sizes.n_layers * sizes.d_model**2
-    return _recounted(sizes, attention=4 * matrix, feed_forward=8 * matrix)
+    return {"attention": 4 * matrix, "feed_forward": 8 * matrix}
+
+
+def _forgot_biases(sizes):
+    return _recounted(sizes, **_matrices(sizes))
+
+
+def _forgot_biases_of_attention(sizes):
+    return _recounted(sizes, attention=_matrices(sizes)["attention"])
+
+
+def _forgot_biases_of_feed_forward(sizes):
+    return _recounted(sizes, feed_forward=_matrices(sizes)["feed_forward"])
+
+
+def _matrices_only(sizes):
+    return _recounted(sizes, **_matrices(sizes), norms=0)
+
+
+def _biases_of_one_block(sizes):
+    biases = {"attention": 4 * sizes.d_model, "feed_forward": 5 * sizes.d_model}
+    return _recounted(sizes, **{part: n + biases[part] for part, n in _matrices(sizes).items()})
 
 
 def _forgot_w_o(sizes):
@@ -108,11 +143,11 @@ def _forgot_w_o(sizes):
 
 
 def _every_head_is_as_wide_as_the_model(sizes):
-    return _recounted(sizes, attention=sizes.n_heads * _counted_in_the_model(sizes)["attention"])
+    return _recounted(sizes, attention=sizes.n_heads * _counted(sizes)["attention"])
 
 
 def _one_head_counted(sizes):
-    return _recounted(sizes, attention=_counted_in_the_model(sizes)["attention"] // sizes.n_heads)
+    return _recounted(sizes, attention=_counted(sizes)["attention"] // sizes.n_heads)
 
 
 def _forgot_positions(sizes):
@@ -132,9 +167,15 @@ def _forgot_shifts(sizes):
 
 
 def _one_layer_only(sizes):
-    right = _counted_in_the_model(sizes)
+    right = _counted(sizes)
     parts = ("attention", "feed_forward")
     return _recounted(sizes, **{part: right[part] // sizes.n_layers for part in parts})
+
+
+def _one_block_only(sizes):
+    right = _counted(sizes)
+    parts = {part: right[part] // sizes.n_layers for part in ("attention", "feed_forward")}
+    return _recounted(sizes, **parts, norms=6 * sizes.d_model)
 
 
 def _forgot_down(sizes):
@@ -151,12 +192,12 @@ def _biases_of_one_width(sizes):
 
 
 def _total_without_tables(sizes):
-    right = _counted_in_the_model(sizes)
+    right = _counted(sizes)
     return {**right, "total": right["total"] - right["embedding"]}
 
 
 def _forgot_total(sizes):
-    return {part: n for part, n in _counted_in_the_model(sizes).items() if part != "total"}
+    return {part: n for part, n in _counted(sizes).items() if part != "total"}
 
 
 def _count_by_shapes(sizes):
@@ -264,6 +305,34 @@ COUNT_PARAMETERS = Exercise(
             _head_with_biases,
         ),
         Mistake(
+            "forgot_norms",
+            "You leave the norms out. Each has a gain and a shift, 2 · d numbers: two norms in "
+            "every block, and one at the end.",
+            _forgot_norms,
+        ),
+        Mistake(
+            "forgot_biases_of_attention",
+            "You count the matrices of attention without their biases: 4 · d more in each block.",
+            _forgot_biases_of_attention,
+        ),
+        Mistake(
+            "forgot_biases_of_feed_forward",
+            "You count the matrices of feed-forward without their biases: 4d + d more in each "
+            "block.",
+            _forgot_biases_of_feed_forward,
+        ),
+        Mistake(
+            "matrices_only",
+            "You count matrices only. Biases and norms are vectors, and learned too.",
+            _matrices_only,
+        ),
+        Mistake(
+            "biases_of_one_block",
+            "You count the biases of one block. Every block has its own: put parentheses around "
+            "what you multiply by `n_layers`.",
+            _biases_of_one_block,
+        ),
+        Mistake(
             "forgot_biases",
             "You count the matrices but not their biases: 4 · d a block in attention, and 4d + d "
             "in feed-forward.",
@@ -314,6 +383,11 @@ COUNT_PARAMETERS = Exercise(
             "You count the attention and feed-forward of one block. There are `n_layers`, and each "
             "has its own.",
             _one_layer_only,
+        ),
+        Mistake(
+            "one_block_only",
+            "You count one block and the last norm. There are `n_layers` blocks.",
+            _one_block_only,
         ),
         Mistake(
             "forgot_down",
@@ -398,6 +472,7 @@ def _flops_per_token_cases() -> list[Case]:
         case("one token alone", small, 1, training=False),
         case("one block, one head", Sizes(31, 10, 1, 1, 17), 6),
         case("the whole context", Sizes(7, 8, 2, 5, 40), 40, training=True),
+        case("a longer text than the context", small, 12),
         case("the size of GPT-2, a short text", gpt2, 100),
         case("the size of GPT-2, the longest text", gpt2, 1024, training=True),
     ]
@@ -436,12 +511,22 @@ def _no_attention_term(sizes, n_tokens, training=False):
 
 
 def _six_times_all_parameters(sizes, n_tokens, training=False):
-    return (6 if training else 2) * _counted_by_formula(sizes)
+    return (6 if training else 2) * _counted(sizes)["total"]
 
 
-def _counted_by_formula(sizes):
-    """As `_counted_in_the_model`, for models that are too large to be built here."""
-    return _count_by_shapes(sizes)["total"]
+def _all_parameters_and_attention(sizes, n_tokens, training=False):
+    blocks, looked_at = _counted(sizes)["total"], _looked_at(sizes, n_tokens)
+    return _flops(sizes, training, blocks=blocks, head=0, looked_at=looked_at)
+
+
+def _biases_multiplied(sizes, n_tokens, training=False):
+    blocks = sizes.n_layers * (12 * sizes.d_model**2 + 9 * sizes.d_model)
+    return _flops(sizes, training, blocks=blocks, looked_at=_looked_at(sizes, n_tokens))
+
+
+def _words_multiplied(sizes, n_tokens, training=False):
+    head = 2 * sizes.vocabulary * sizes.d_model
+    return _flops(sizes, training, head=head, looked_at=_looked_at(sizes, n_tokens))
 
 
 def _tables_multiplied(sizes, n_tokens, training=False):
@@ -472,6 +557,10 @@ def _scores_only(sizes, n_tokens, training=False):
 
 def _earlier_tokens_only(sizes, n_tokens, training=False):
     return _flops(sizes, training, looked_at=sizes.n_layers * (n_tokens + 1) * sizes.d_model)
+
+
+def _other_tokens_only(sizes, n_tokens, training=False):
+    return _flops(sizes, training, looked_at=_looked_at(sizes, n_tokens - 1))
 
 
 def _attention_times_heads(sizes, n_tokens, training=False):
@@ -574,6 +663,23 @@ FLOPS_PER_TOKEN = Exercise(
             _six_times_all_parameters,
         ),
         Mistake(
+            "all_parameters_and_attention",
+            "You take every parameter for a weight of a matrix. A row of a table is looked up, a "
+            "bias is added, a tied head is used again: 12 · d² a block, and vocabulary · d.",
+            _all_parameters_and_attention,
+        ),
+        Mistake(
+            "biases_multiplied",
+            "You count the biases: 9 · d a block. They are added; asked are products of matrices.",
+            _biases_multiplied,
+        ),
+        Mistake(
+            "words_multiplied",
+            "You count the table of words as a product. A row is looked up there: only the head "
+            "multiplies.",
+            _words_multiplied,
+        ),
+        Mistake(
             "tables_multiplied",
             "You count the tables of words and places as products. A row is looked up there: no "
             "multiplication.",
@@ -612,6 +718,11 @@ FLOPS_PER_TOKEN = Exercise(
             "You count the tokens that a causal mask leaves: half of them, on average. A product "
             "of matrices is made in full and masked afterwards: count all `n_tokens`.",
             _earlier_tokens_only,
+        ),
+        Mistake(
+            "other_tokens_only",
+            "You count n_tokens - 1 tokens to look at. A token looks at itself, too.",
+            _other_tokens_only,
         ),
         Mistake(
             "attention_times_heads",
@@ -675,7 +786,7 @@ def _memory_tensor_by_tensor(
     def nbytes(*shape: int) -> int:
         return torch.empty(shape, dtype=_DTYPES[bytes_per_number], device="meta").nbytes
 
-    weights = sum(nbytes(*shape) for shape in _shapes(sizes).values())
+    weights = nbytes(_counted(sizes)["total"])
     if mode == "generation":
         return _with_total({"weights": weights, "cache": _cache(sizes, n_rows, n_tokens, nbytes)})
     widths = sizes.n_layers * [n * sizes.d_model for n in _KEPT_IN_A_BLOCK.values()]
@@ -699,16 +810,33 @@ def _cache(sizes: Sizes, n_rows: int, n_tokens: int, nbytes: Any) -> int:
 
 
 def _unknown_mode(part: Part, mode: str, **arguments: Any) -> str:
-    """What a part does where there is no such mode. To return something is a mistake."""
+    """What a part does where there is no such mode. All but a ValueError is a mistake."""
     try:
         report = part(mode=mode, **arguments)
     except ValueError:
         return "a ValueError"
-    given = f"a report with {', '.join(report)}" if report else repr(report)
+    except Exception as error:
+        raise Wrong(
+            "An unknown mode should raise a ValueError that says which modes there are; yours "
+            f"raises {error!r}."
+        ).with_traceback(error.__traceback__) from None
+    is_report = isinstance(report, dict) and report
+    given = f"a report with {', '.join(map(str, report))}" if is_report else repr(report)
     raise Wrong(
         f"There is no mode {mode!r}, but yours gives {given}. Raise a ValueError that says which "
         "modes there are."
     )
+
+
+def _part_of_a_mode(part: Part, mode: str, **arguments: Any) -> str:
+    """As `_unknown_mode`, for a part of a name and for no name: one mistake takes both."""
+    try:
+        _unknown_mode(part, "", **arguments)
+        return _unknown_mode(part, mode, **arguments)
+    except Wrong:
+        raise Wrong(
+            f'Neither {mode!r} nor "" is a mode, but yours does not raise a ValueError for both.'
+        ) from None
 
 
 def _memory_report_cases() -> list[Case]:
@@ -718,7 +846,8 @@ def _memory_report_cases() -> list[Case]:
         call = f"memory_report(sizes, {n_rows}, {n_tokens}{given})"
         if options.get("mode") in (None, "training", "generation"):
             return Case(title, arguments, _memory_tensor_by_tensor, shown=call)
-        return Case(title, arguments, lambda *_: "a ValueError", _unknown_mode, call)
+        use = _part_of_a_mode if options["mode"] == "train" else _unknown_mode
+        return Case(title, arguments, lambda *_: "a ValueError", use, call)
 
     small, tied = Sizes(50, 12, 3, 2, 9), Sizes(23, 20, 5, 4, 30, tied=True)
     single = Sizes(31, 10, 1, 1, 17)
@@ -732,8 +861,12 @@ def _memory_report_cases() -> list[Case]:
         case("it learns in double precision", single, 2, 6, mode="training", bytes_per_number=8),
         case("one text of one token", small, 1, 1, mode="training"),
         case("one long text is written", single, 1, 17, mode="generation"),
+        case("longer texts than the context", small, 2, 12),
+        case("longer texts are written", small, 2, 12, mode="generation"),
+        case("a large vocabulary", _LARGE, 3, 5, mode="training"),
         case("a mode that there is not", small, 5, 7, mode="inference"),
         case("a mode in capitals", small, 5, 7, mode="Training"),
+        case("a part of a mode's name", small, 5, 7, mode="train"),
     ]  # fmt: skip
 
 
@@ -751,7 +884,7 @@ def _report(sizes, n_rows, n_tokens, mode, bytes_per_number, **wrong):
 
 
 def _weights(sizes):
-    return _counted_in_the_model(sizes)["total"]
+    return _counted(sizes)["total"]
 
 
 def _activations(sizes, n_rows, n_tokens, block=16, outside=2, logits=1):
@@ -844,6 +977,11 @@ def _logits_kept_twice(sizes, n_rows, n_tokens, mode="training", bytes_per_numbe
     return _report(sizes, n_rows, n_tokens, mode, bytes_per_number, activations=kept)
 
 
+def _blocks_only_kept(sizes, n_rows, n_tokens, mode="training", bytes_per_number=4):
+    kept = _activations(sizes, n_rows, n_tokens, outside=0, logits=0)
+    return _report(sizes, n_rows, n_tokens, mode, bytes_per_number, activations=kept)
+
+
 def _nothing_kept_outside_blocks(sizes, n_rows, n_tokens, mode="training", bytes_per_number=4):
     kept = _activations(sizes, n_rows, n_tokens, outside=0)
     return _report(sizes, n_rows, n_tokens, mode, bytes_per_number, activations=kept)
@@ -857,6 +995,20 @@ def _one_output_a_block(sizes, n_rows, n_tokens, mode="training", bytes_per_numb
 def _activations_of_one_layer(sizes, n_rows, n_tokens, mode="training", bytes_per_number=4):
     kept = _activations(sizes, n_rows, n_tokens, block=16 / sizes.n_layers)
     return _report(sizes, n_rows, n_tokens, mode, bytes_per_number, activations=int(kept))
+
+
+def _one_row(sizes, n_rows, n_tokens, mode="training", bytes_per_number=4):
+    return _report(sizes, 1, n_tokens, mode, bytes_per_number)
+
+
+def _tokens_of_the_context(sizes, n_rows, n_tokens, mode="training", bytes_per_number=4):
+    return _report(sizes, n_rows, sizes.context, mode, bytes_per_number)
+
+
+def _weights_of_blocks(sizes, n_rows, n_tokens, mode="training", bytes_per_number=4):
+    n = 12 * sizes.n_layers * sizes.d_model**2
+    wrong = {"weights": n, "gradients": n, "optimiser": 2 * n}
+    return _report(sizes, n_rows, n_tokens, mode, bytes_per_number, **wrong)
 
 
 def _activations_of_one_row(sizes, n_rows, n_tokens, mode="training", bytes_per_number=4):
@@ -898,6 +1050,11 @@ def _nothing_for_other_modes(sizes, n_rows, n_tokens, mode="training", bytes_per
     if mode in ("training", "generation"):
         return _report(sizes, n_rows, n_tokens, mode, bytes_per_number)
     return None
+
+
+def _parts_of_names_are_modes(sizes, n_rows, n_tokens, mode="training", bytes_per_number=4):
+    mode = "training" if mode and mode in "training" else mode
+    return _report(sizes, n_rows, n_tokens, mode, bytes_per_number)
 
 
 def _capitals_are_forgiven(sizes, n_rows, n_tokens, mode="training", bytes_per_number=4):
@@ -989,6 +1146,12 @@ MEMORY_REPORT = Exercise(
             _forgot_gradients,
         ),
         Mistake(
+            "weights_of_blocks",
+            "You take 12 · layers · d² for the weights: the matrices of the blocks. Tables, "
+            "biases and norms are held too: `count_parameters` gives them all.",
+            _weights_of_blocks,
+        ),
+        Mistake(
             "cache_times_two_model",
             "Your cache is as large as the weights. It has nothing to do with them: it holds a key "
             "and a value for every token in every layer.",
@@ -1048,6 +1211,22 @@ MEMORY_REPORT = Exercise(
             "cache_of_the_context",
             "Your cache has room for `context` tokens. Count the `n_tokens` that are kept.",
             _cache_of_the_context,
+        ),
+        Mistake(
+            "one_row",
+            "You count one text, of `n_tokens`. There are `n_rows` of them.",
+            _one_row,
+        ),
+        Mistake(
+            "tokens_of_the_context",
+            "You take `context`, the longest text that fits. These texts have `n_tokens` each.",
+            _tokens_of_the_context,
+        ),
+        Mistake(
+            "blocks_only_kept",
+            "You count what the blocks keep. After the last one 2 · d_model numbers a token are "
+            "kept, and the logits, one for each word.",
+            _blocks_only_kept,
         ),
         Mistake(
             "logits_not_kept",
@@ -1123,6 +1302,12 @@ MEMORY_REPORT = Exercise(
             "For a mode that there is not you return None. Whoever misspells it finds out much "
             "later: raise a ValueError.",
             _nothing_for_other_modes,
+        ),
+        Mistake(
+            "parts_of_names_are_modes",
+            'You take a part of a name for the mode. `in "training"` and `startswith` compare '
+            'letters: ask for all of it, with `==` or `in ("training", "generation")`.',
+            _parts_of_names_are_modes,
         ),
         Mistake(
             "capitals_are_forgiven",
@@ -1262,14 +1447,42 @@ def _forgot_exp(n, loss, floor=0.0):
     return math.log(a), alpha
 
 
-def _mixed_bases(n, loss, floor=0.0):
-    a, alpha = _line_by_numpy(n, loss, floor)
-    return math.exp(math.log10(a)), alpha
+def _mixed_bases(logarithm, power):
+    """The mistake to take logarithms to one base, and powers of another."""
+
+    def fit(n, loss, floor=0.0):
+        a, alpha = _line_by_numpy(n, loss, floor)
+        return power ** math.log(a, logarithm), alpha
+
+    shown = {math.e: "e"}.get
+    return Mistake(
+        f"log{shown(logarithm, logarithm)}_and_powers_of_{shown(power, power)}",
+        f"You take logarithms to the base {shown(logarithm, logarithm)}, and powers of "
+        f"{shown(power, power)}. Stay with one base; the slope is the same in all of them.",
+        fit,
+    )
 
 
-def _mixed_bases_2(n, loss, floor=0.0):
+def _one_log_in_base_10(n, loss, floor=0.0):
     a, alpha = _line_by_numpy(n, loss, floor)
-    return math.exp(math.log2(a)), alpha
+    return a, alpha * math.log(10)
+
+
+def _sign_in_the_intercept(n, loss, floor=0.0):
+    x, y = n.double().log(), (loss.double() - floor).log()
+    slope, _ = _line(x, y)
+    return _exp(y.mean().item() + slope * x.mean().item()), -slope
+
+
+def _denominator_not_centred(n, loss, floor=0.0):
+    x, y = n.double().log(), (loss.double() - floor).log()
+    slope = ((x - x.mean()) * (y - y.mean())).sum() / (x * x).sum()
+    return (y.mean() - slope * x.mean()).exp().item(), -slope.item()
+
+
+def _slope_and_intercept_swapped(n, loss, floor=0.0):
+    a, alpha = _line_by_numpy(n, loss, floor)
+    return math.exp(-alpha), -math.log(a)
 
 
 def _first_and_last(n, loss, floor=0.0):
@@ -1433,17 +1646,32 @@ FIT_POWER_LAW = Exercise(
             "Your a is the height of the line. That is the logarithm of a: take its exponential.",
             _forgot_exp,
         ),
+        _mixed_bases(10, math.e),
+        _mixed_bases(2, math.e),
+        _mixed_bases(math.e, 10),
+        _mixed_bases(2, 10),
         Mistake(
-            "log10_and_exp",
-            "You take logarithms to the base 10, and powers of e. Stay with one base; the slope is "
-            "the same in all of them.",
-            _mixed_bases,
+            "one_log_in_base_10",
+            "You take the logarithm of n to the base 10, and that of the loss to the base e. Their "
+            "slope mixes both: take one base for both axes.",
+            _one_log_in_base_10,
         ),
         Mistake(
-            "log2_and_exp",
-            "You take logarithms to the base 2, and powers of e. Stay with one base; the slope is "
-            "the same in all of them.",
-            _mixed_bases_2,
+            "sign_in_the_intercept",
+            "Your alpha is right, but the height of the line has a wrong sign in it: it is mean y "
+            "- slope · mean x.",
+            _sign_in_the_intercept,
+        ),
+        Mistake(
+            "denominator_not_centred",
+            "You divide by the sum of x². Subtract the mean there as well: (x - mean x)².",
+            _denominator_not_centred,
+        ),
+        Mistake(
+            "slope_and_intercept_swapped",
+            "You take the slope for the height, and the height for the slope. `np.polyfit` gives "
+            "the slope first.",
+            _slope_and_intercept_swapped,
         ),
         Mistake(
             "first_and_last",
@@ -1605,6 +1833,37 @@ def _powers_swapped(flops, a, b, alpha, beta):
     return _optimum(flops, _share(a, b, alpha, beta), alpha / (alpha + beta))
 
 
+def _alpha_and_beta_swapped(flops, a, b, alpha, beta):
+    return _optimum(flops, _share(a, b, beta, alpha), alpha / (alpha + beta))
+
+
+def _share_of_swapped_powers(flops, a, b, alpha, beta):
+    return _optimum(flops, _share(a, b, beta, alpha), beta / (alpha + beta))
+
+
+def _d_times_n(flops, a, b, alpha, beta):
+    n = _lowest_loss(flops, a, b, alpha, beta)[0]
+    return n, flops / 6 * n
+
+
+def _forgot_root(flops, a, b, alpha, beta):
+    return _optimum(flops, alpha * a / (beta * b), beta)
+
+
+def _no_parentheses_below(flops, a, b, alpha, beta):
+    share = (alpha * a / beta * b) ** (1 / (alpha + beta))
+    return _optimum(flops, share, beta / (alpha + beta))
+
+
+def _no_parentheses_in_the_root(flops, a, b, alpha, beta):
+    share = (alpha * a / (beta * b)) ** (1 / alpha + beta)
+    return _optimum(flops, share, beta / (alpha + beta))
+
+
+def _no_parentheses_in_the_power(flops, a, b, alpha, beta):
+    return _optimum(flops, _share(a, b, alpha, beta), beta / alpha + beta)
+
+
 def _share_inverted(flops, a, b, alpha, beta):
     return _optimum(flops, 1 / _share(a, b, alpha, beta), beta / (alpha + beta))
 
@@ -1757,6 +2016,45 @@ COMPUTE_OPTIMAL = Exercise(
             _powers_swapped,
         ),
         Mistake(
+            "alpha_and_beta_swapped",
+            "You swap alpha and beta. alpha belongs to the parameters, beta to the tokens.",
+            _alpha_and_beta_swapped,
+        ),
+        Mistake(
+            "share_of_swapped_powers",
+            "You swap alpha and beta in the share. At the lowest place alpha · a / N^alpha = "
+            "beta · b / D^beta: alpha stands beside a.",
+            _share_of_swapped_powers,
+        ),
+        Mistake(
+            "d_times_n",
+            "Your N is right. Your D is multiplied by it: flops / 6 / N, or flops / (6 · N).",
+            _d_times_n,
+        ),
+        Mistake(
+            "forgot_root",
+            "Yours is N^(alpha + beta). Take the root of it, the power 1 / (alpha + beta).",
+            _forgot_root,
+        ),
+        Mistake(
+            "no_parentheses_below",
+            "Parentheses are missing: `x / beta * b` is `(x / beta) * b` to Python. "
+            "Write `x / (beta * b)`.",
+            _no_parentheses_below,
+        ),
+        Mistake(
+            "no_parentheses_in_the_root",
+            "Parentheses are missing: `1 / alpha + beta` is `(1 / alpha) + beta` to Python. "
+            "Write `1 / (alpha + beta)`.",
+            _no_parentheses_in_the_root,
+        ),
+        Mistake(
+            "no_parentheses_in_the_power",
+            "Parentheses are missing: `beta / alpha + beta` is `(beta / alpha) + beta` to Python. "
+            "Write `beta / (alpha + beta)`.",
+            _no_parentheses_in_the_power,
+        ),
+        Mistake(
             "share_inverted",
             "You have the share of N upside down. The more a weighs, the larger N: "
             "alpha · a stands above, beta · b below.",
@@ -1902,8 +2200,23 @@ def _in_percent(p, n_digits):
     return 100 * p**n_digits
 
 
-def _rounded(p, n_digits):
-    return round(p**n_digits, 2)
+def _rounded(places):
+    """The mistake to round to so many places."""
+    return Mistake(
+        f"rounded_to_{places}",
+        "You round. Small chances then become 0, and a smooth curve seems to jump. Return the "
+        "number as it is.",
+        lambda p, n_digits: round(p**n_digits, places),
+    )
+
+
+def _always(many):
+    """The mistake to count so many digits, however many there are."""
+    return Mistake(
+        f"always_{many}_digits",
+        f"You always count {many} digits. How many there are is given: `n_digits`.",
+        lambda p, n_digits: p**many,
+    )
 
 
 def _logarithm_of_zero(p, n_digits):
@@ -2027,12 +2340,8 @@ EXACT_MATCH_FROM_DIGIT = Exercise(
             "You give percent. A probability is between 0 and 1.",
             _in_percent,
         ),
-        Mistake(
-            "rounded",
-            "You round. Small chances then become 0, and a smooth curve seems to jump. Return the "
-            "number as it is.",
-            _rounded,
-        ),
+        *map(_rounded, (2, 3, 4, 6)),
+        *map(_always, (2, 4, 10)),
         Mistake(
             "logarithm_of_zero",
             "You take the logarithm of p. Where p is 0 there is none: the chance is 0 then.",
