@@ -224,6 +224,12 @@ def test_results_that_are_as_good(wanted: Any, seen: Any) -> None:
     assert compare_values(wanted, seen, "the result") is None
 
 
+def test_a_dictionary_is_shown_line_by_line() -> None:
+    difference = compare_values({"head": 1, "norms": 2}, {"head": 1, "norms": 3}, "the result")
+    assert difference is not None
+    assert (difference.expected, difference.got) == ("head: 1\nnorms: 2", "head: 1\nnorms: 3")
+
+
 # --- what stays --------------------------------------------------------------------------------
 
 

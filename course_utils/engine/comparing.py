@@ -77,6 +77,8 @@ def show(value: Any) -> str:
     """A short text for a value: small tensors as rounded numbers, large ones by their shape."""
     if isinstance(value, tuple) and any(isinstance(entry, Tensor) for entry in value):
         return "\n".join(show(entry) for entry in value)
+    if isinstance(value, dict) and value:
+        return "\n".join(f"{name}: {show(entry)}" for name, entry in value.items())
     if not isinstance(value, Tensor):
         text = repr(value)
         return text if len(text) <= 300 else text[:297] + "..."
