@@ -19,7 +19,9 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from course_utils import decoder, kernels, modern, renaming, sampling
+from course_utils import decoder, modern, sampling
+from course_utils.families import renaming
+from course_utils.runs import kernels
 
 LAYERS, D_MODEL, HEADS, CONTEXT, VOCABULARY = 4, 128, 4, 256, 256
 N_NEW, PROMPT = 250, 6

@@ -18,7 +18,9 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from course_utils import decoder, kernels, memory, recipes, renaming, scaling, training
+from course_utils import decoder, scaling, training
+from course_utils.families import renaming
+from course_utils.runs import kernels, memory, recipes
 
 OURS, THEIRS = "ours, fused kernels", "Hugging Face, SDPA"
 # Operations a second with dense matrices in bfloat16, as the maker publishes them (SXM modules).

@@ -20,8 +20,9 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from course_utils import baselines, decoder, kernels, optimisers, recipes, sources, training
+from course_utils import decoder, training
 from course_utils.corpora import text
+from course_utils.runs import baselines, kernels, optimisers, recipes, sources
 
 PLAIN, HUGGING_FACE = "GPT-2 in plain torch", "Hugging Face's GPT-2"
 # The preset's run for the plain model's loss, and the one for its time. What is read many times can

@@ -6,8 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from course_utils import command_line, exercises, parity
+from course_utils import exercises
 from course_utils.engine import completes, loading, parts, store
+from course_utils.families import parity
+from course_utils.runs import command_line
 
 COURSE = Path(__file__).parents[1]
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from tqdm import tqdm
 
-from course_utils import checkpoints
+from course_utils.runs import checkpoints
 
 Batch = tuple[Int[Tensor, "batch tokens"], Int[Tensor, "batch tokens"]]
 """What the model reads, and what it must say at each place."""

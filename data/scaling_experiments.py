@@ -19,8 +19,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from course_utils import decoder, optimisers, projection, scaling, training
+from course_utils import decoder, projection, scaling, training
 from course_utils.corpora import facts
+from course_utils.runs import optimisers
 
 RESULTS = Path(__file__).with_suffix(".json")
 SEEDS = (0, 1)

@@ -17,8 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from course_utils import decoder, kernels, modern, optimisers, training
+from course_utils import decoder, modern, training
 from course_utils.corpora import stories
+from course_utils.runs import kernels, optimisers
 
 RESULTS = Path(__file__).with_suffix(".json")
 SEEDS = (0, 1)

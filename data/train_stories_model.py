@@ -15,8 +15,9 @@ from jaxtyping import Float
 from safetensors.torch import save_file
 from torch import Tensor
 
-from course_utils import attention, decoder, kernels, modern, optimisers, training
+from course_utils import attention, decoder, modern, training
 from course_utils.corpora import stories
+from course_utils.runs import kernels, optimisers
 
 FOLDER = Path(__file__).parent
 CONFIG = {

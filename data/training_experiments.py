@@ -18,16 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from course_utils import (
-    decoder,
-    encoder,
-    kernels,
-    optimisers,
-    positions,
-    projection,
-    training,
-)
+from course_utils import decoder, encoder, positions, projection, training
 from course_utils.corpora import labelled, sentences, stories
+from course_utils.runs import kernels, optimisers
 
 RESULTS = Path(__file__).with_suffix(".json")
 SEEDS = (0, 1, 2)

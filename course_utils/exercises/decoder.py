@@ -9,10 +9,11 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from course_utils import decoder, encoder, pretrained
+from course_utils import decoder, encoder
 from course_utils.exercises import inputs, layers
 from course_utils.exercises.encoder import block_by_torch
 from course_utils.exercises.exercise import Case, Exercise, Mistake, Part, Wrong
+from course_utils.families import pretrained
 from course_utils.positions import InputEmbedding, LearnedPositions
 from course_utils.projection import Embedding, Linear
 

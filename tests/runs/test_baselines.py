@@ -1,4 +1,4 @@
-"""`course_utils.baselines` against closed forms and an n-gram model written another way."""
+"""`course_utils.runs.baselines` against closed forms and an n-gram model written another way."""
 
 import math
 
@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from course_utils import baselines
+from course_utils.runs import baselines
 
 VOCABULARY = 4
 texts = st.lists(st.integers(0, VOCABULARY - 1), min_size=1, max_size=40)

@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from course_utils import attention, decoder, encoder, kernels, modern, positions, sampling
+from course_utils import attention, decoder, encoder, modern, positions, sampling
 from course_utils.exercises.inputs import integers
+from course_utils.runs import kernels
 
 VOCABULARY, CONTEXT = 7, 12
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from course_utils import decoder, projection, scaling, training
 from course_utils.corpora import facts
 
-DATA = Path(__file__).parents[1] / "data"
+DATA = Path(__file__).parents[2] / "data"
 script = SimpleNamespace(**runpy.run_path(str(DATA / "scaling_experiments.py")))
 results = json.loads((DATA / "scaling_experiments.json").read_text())
 

@@ -1,4 +1,4 @@
-"""`course_utils.memory`: bytes against arithmetic, and gradients against those without it."""
+"""`course_utils.runs.memory`: bytes against arithmetic, and gradients against those without it."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from course_utils import decoder, encoder, kernels, memory, modern, training
+from course_utils import decoder, encoder, modern, training
+from course_utils.runs import kernels, memory
 
 ROWS, TOKENS, VOCABULARY, D_MODEL, HEADS, LAYERS = 3, 20, 31, 24, 2, 4
 FLOAT = 4  # bytes

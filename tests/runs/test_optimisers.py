@@ -1,4 +1,4 @@
-"""`course_utils.optimisers` against torch's own, against the SVD, and stopped and taken up."""
+"""`course_utils.runs.optimisers` against torch's own, against the SVD, and stopped and taken up."""
 
 import json
 
@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from course_utils import modern, optimisers, training
+from course_utils import modern, training
 from course_utils.exercises.inputs import integers, normal
+from course_utils.runs import optimisers
 
 GROUPS = [{"lr": 0.05, "weight_decay": 0.1}, {"lr": 0.01, "betas": (0.8, 0.95), "eps": 1e-3}]
 

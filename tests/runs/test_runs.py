@@ -13,8 +13,9 @@ import pytest
 import torch
 
 from course_utils import __main__ as program
-from course_utils import checkpoints, recipes, sampling, sources, training
+from course_utils import sampling, training
 from course_utils.corpora import stories
+from course_utils.runs import checkpoints, recipes, sources
 
 TEXT = "".join(f"{n} bottles, and {n + 1} more; the {n}th is empty.\n" for n in range(100))
 MINI = {"d_model": 8, "n_layers": 1, "n_heads": 2, "batch": 2, "n_buckets": 16, "save_every": 2}
@@ -308,7 +309,7 @@ def test_folders_without_a_model_are_named(corpus, tmp_path):
 def test_runs_are_kept_where_the_learner_says(runs, monkeypatch):
     assert recipes.runs_folder() == runs
     monkeypatch.delenv("COURSE_UTILS_RUNS")
-    assert recipes.runs_folder() == Path(__file__).parents[1] / "my_runs"
+    assert recipes.runs_folder() == Path(__file__).parents[2] / "my_runs"
 
 
 def test_the_newest_run_is_the_one_with_the_newest_checkpoint(corpus, runs):
@@ -469,7 +470,7 @@ def test_a_command_that_is_killed_goes_on(file, tmp_path):
         return subprocess.Popen(
             [sys.executable, "-c", SMALL_COMMAND, *words],
             stdout=subprocess.DEVNULL,
-            cwd=Path(__file__).parents[1],
+            cwd=Path(__file__).parents[2],
         )
 
     alone, killed = start("alone"), start("killed")

@@ -14,7 +14,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from course_utils import attention, decoder, encoder, families, positions, renaming
+from course_utils import attention, decoder, encoder, families, positions
+from course_utils.families import renaming
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
 

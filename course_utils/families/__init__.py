@@ -18,7 +18,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from course_utils import attention, decoder, encoder, projection, renaming
+from course_utils import attention, decoder, encoder, projection
+from course_utils.families import renaming
 from course_utils.positions import InputEmbedding, LearnedPositions
 from course_utils.projection import Embedding, Linear
 

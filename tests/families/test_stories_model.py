@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from course_utils import attention, pretrained, sampling
+from course_utils import attention, sampling
 from course_utils.corpora import choices, stories, story_grammar
+from course_utils.families import pretrained
 
 UNSEEN = stories.validation(60)
 

@@ -11,9 +11,9 @@ import torch
 
 from course_utils import attention, decoder
 from course_utils.corpora import sentences
-from course_utils.pretrained import sentences_model
+from course_utils.families.pretrained import sentences_model
 
-DATA = Path(__file__).parent.parent / "data"
+DATA = Path(__file__).parents[2] / "data"
 script = SimpleNamespace(**runpy.run_path(str(DATA / "train_sentences_model.py")))
 
 

@@ -44,7 +44,8 @@ from torch.distributed.tensor.parallel import (
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
-from course_utils import checkpoints, decoder, training
+from course_utils import decoder, training
+from course_utils.runs import checkpoints
 
 MODES = ("ddp", "fsdp", "tensor", "pipeline")
 

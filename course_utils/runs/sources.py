@@ -11,8 +11,9 @@ from jaxtyping import Int
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from course_utils import baselines, decoder, training
+from course_utils import decoder, training
 from course_utils.corpora import stories, text
+from course_utils.runs import baselines
 
 NOT_COUNTED = -100  # as a target
 TOKENS_AT_ONCE = 8192  # of the validation set: enough to be quick, and small in memory

@@ -12,16 +12,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from course_utils import (
-    attention,
-    decoder,
-    encoder,
-    families,
-    parity,
-    positions,
-    projection,
-    renaming,
-)
+from course_utils import attention, decoder, encoder, families, positions, projection
+from course_utils.families import parity, renaming
 
 pytest.importorskip("transformers", reason='pip install -e ".[parity]"')
 

@@ -7,7 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from course_utils import decoder, families, kernels, parity, renaming, sampling
+from course_utils import decoder, families, sampling
+from course_utils.families import parity, renaming
+from course_utils.runs import kernels
 
 transformers = pytest.importorskip("transformers", reason='pip install -e ".[parity]"')
 logits_process = pytest.importorskip("transformers.generation.logits_process")

@@ -9,16 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from course_utils import (
-    __main__,
-    attention,
-    decoder,
-    encoder,
-    families,
-    parity,
-    projection,
-    renaming,
-)
+from course_utils import __main__, attention, decoder, encoder, families, projection
+from course_utils.families import parity, renaming
 
 transformers = pytest.importorskip("transformers", reason='pip install -e ".[parity]"')
 

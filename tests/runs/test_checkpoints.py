@@ -20,7 +20,8 @@ import torch
 from safetensors.torch import save as serialise
 from torch import nn
 
-from course_utils import checkpoints, decoder, modern, optimisers, training
+from course_utils import decoder, modern, training
+from course_utils.runs import checkpoints, optimisers
 
 STEPS = 12
 SCHEDULE = training.Schedule(steps=STEPS, warmup=3, evaluate_every=5, save_every=2, seed=5)

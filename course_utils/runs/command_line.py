@@ -9,7 +9,8 @@ from pathlib import Path
 
 import torch
 
-from course_utils import decoder, kernels, recipes, sampling, sources
+from course_utils import decoder, sampling
+from course_utils.runs import kernels, recipes, sources
 
 STORY_CONTEXT = 256  # of the model that the course ships; no story is as long
 
@@ -87,7 +88,7 @@ def add_train(parser: argparse.ArgumentParser) -> None:
 
 def train(chosen: argparse.Namespace) -> int:
     """Say what there is to beat, train, and say how it went."""
-    from course_utils import distributed  # a second, which other commands do not need
+    from course_utils.runs import distributed  # a second, which other commands do not need
 
     with _input():
         corpus, preset = _task(chosen)

@@ -1,8 +1,8 @@
 """What later families need finds its place without a change in a block or a model of ours.
 
 The parts below are written in few lines, composed by `TransformerBlock`, `Encoder` and `GPT` as
-they are, and compared with models of others, as in `course_utils.parity`. CONTRIBUTING.md, "Model
-families", says the same in words.
+they are, and compared with models of others, as in `course_utils.families.parity`.
+CONTRIBUTING.md, "Model families", says the same in words.
 """
 
 import math
@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from course_utils import attention, decoder, encoder, parity, positions
+from course_utils import attention, decoder, encoder, positions
+from course_utils.families import parity
+from course_utils.families.renaming import Rule, Rules, fill, nested
 from course_utils.projection import Embedding, Linear
-from course_utils.renaming import Rule, Rules, fill, nested
 
 transformers = pytest.importorskip("transformers", reason='pip install -e ".[parity]"')
 

@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from course_utils import decoder, encoder, pretrained
+from course_utils import decoder, encoder
 from course_utils.exercises.inputs import integers, normal
 from course_utils.exercises.layers import torch_weights
+from course_utils.families import pretrained
 from course_utils.positions import InputEmbedding, LearnedPositions
 from course_utils.projection import Embedding, Linear
 

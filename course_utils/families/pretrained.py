@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from course_utils import decoder, modern
 
-_DATA = Path(__file__).parent.parent / "data"
+_DATA = Path(__file__).parents[2] / "data"
 
 
 def sentences_model() -> decoder.GPT:

@@ -16,19 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from course_utils import (
-    checkpoints,
-    decoder,
-    kernels,
-    modern,
-    optimisers,
-    pretrained,
-    sampling,
-    sources,
-    training,
-)
+from course_utils import decoder, modern, sampling, training
+from course_utils.families import pretrained
+from course_utils.runs import checkpoints, kernels, optimisers, sources
 
-COURSE = Path(__file__).parents[1]
+COURSE = Path(__file__).parents[2]
 
 # --- Presets -------------------------------------------------------------------------------------
 
@@ -191,7 +183,7 @@ def train(
     `fused` has torch's kernels compute what the parts say, after a comparison. Raises ValueError
     where the folder holds a run with other settings.
     """
-    from course_utils import distributed  # a second, which other commands do not need
+    from course_utils.runs import distributed  # a second, which other commands do not need
 
     if distributed.is_first():
         claim(folder, corpus, preset)
@@ -224,7 +216,7 @@ def _start(
     corpus: sources.Corpus, preset: Preset, folder: Path | str, device: str, parallel: str | None
 ) -> tuple[nn.Module, Optimizer]:
     """The model, or this process's share of it, and the optimiser for that."""
-    from course_utils import distributed
+    from course_utils.runs import distributed
 
     whole = build(preset, len(corpus.vocabulary)).to(device)
     changes = optimiser(preset, whole)
@@ -242,7 +234,7 @@ def check_parallel(
 
     Raises ValueError where they cannot.
     """
-    from course_utils import distributed
+    from course_utils.runs import distributed
 
     if preset.parts == "modern" and mode in ("fsdp", "tensor"):
         raise ValueError(
@@ -291,7 +283,7 @@ def newest_checkpoint(folder: Path | str) -> Path | None:
     """The newest checkpoint of a run, a file or a folder of shards; None where there is none."""
     if not any(Path(folder).glob("shards_*")):
         return checkpoints.newest(folder)
-    from course_utils import distributed
+    from course_utils.runs import distributed
 
     return distributed.newest(folder)
 
@@ -355,7 +347,7 @@ def load(folder: Path | str) -> tuple[decoder.GPT, sources.Corpus]:
         raise FileNotFoundError(f"folder: the run in {folder} has no checkpoint yet")
     model = build(preset, len(corpus.vocabulary))
     if path.is_dir():
-        from course_utils import distributed
+        from course_utils.runs import distributed
 
         distributed.load_model(path, model)
     else:

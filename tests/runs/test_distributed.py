@@ -16,7 +16,8 @@ import pytest
 import torch
 
 from course_utils import __main__ as program
-from course_utils import checkpoints, distributed, recipes, sampling, sources, training
+from course_utils import sampling, training
+from course_utils.runs import checkpoints, distributed, recipes, sources
 
 STEPS, INTERVAL, STOP = 6, 2, 5
 GPT = {"parts": "gpt2", "tied": False, "adamw_lr": 1e-3, "weight_decay": 0.1}
@@ -104,7 +105,7 @@ def in_two_processes(root: Path) -> None:
 def torchrun(*words: object, restarts: int = 0) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += ["--nproc_per_node=2", f"--max-restarts={restarts}", __file__, *map(str, words)]
-    there = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    there = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     return subprocess.run(command, capture_output=True, text=True, timeout=200, env=there)
 
 

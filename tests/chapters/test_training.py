@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from course_utils import decoder, optimisers, training
+from course_utils import decoder, training
 from course_utils.engine import worker
 from course_utils.exercises.inputs import integers, normal
+from course_utils.runs import optimisers
 
 few = settings(max_examples=25, deadline=None)
 sizes = st.integers(1, 5)

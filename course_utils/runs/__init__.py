@@ -1,0 +1,1 @@
+"""A training run: presets, corpora, the loop, checkpoints, and the commands."""
