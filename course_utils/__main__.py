@@ -42,9 +42,9 @@ def main() -> int:
 
 def show_progress(chosen: argparse.Namespace) -> int:
     """List every part, and count yours."""
-    for exercise in exercises.all_exercises():
-        mark = "x" if parts.is_yours(exercise.part) else " "
-        print(f"[{mark}] {exercise.notebook}  {exercise.part}")
+    for part in exercises.PARTS:
+        mark = "x" if parts.is_yours(part) else " "
+        print(f"[{mark}] {exercises.notebook_of(part)}  {part}")
     mine, all_parts = completes.count()
     print(f"{mine} of {all_parts} parts are yours (kept in {store.home()})")
     return 0

@@ -103,7 +103,7 @@ def test_its_corpora_are_ours(path: Path) -> None:
 def test_its_exercise_cells_are_the_blanks(path: Path) -> None:
     for source in cells(path, "code"):
         for part in COMPLETES.findall(source):
-            assert exercises.find(part).notebook == path.stem[:2]
+            assert exercises.notebook_of(part) == path.stem[:2]
             assert source.strip() == f'@completes("{part}")\n{parts.blank(part)}'.strip()
 
 
@@ -145,7 +145,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "views": set(),
     "families": {"chapters"},
     "runs": {"chapters", "corpora", "families"},
-    "exercises": {"chapters"},
+    "exercises": {"chapters", "families"},
     "engine": {"exercises", "views"},
 }
 # What a user of the package meets; they may import everything.
@@ -197,6 +197,25 @@ def test_a_module_imports_only_what_its_room_may(module: str) -> None:
         assert room(target) in allowed, f"{module} imports {target}"
         if room(module) == "engine" and room(target) == "exercises":
             assert target in REGISTRY, f"{module} imports {target}: go through the registry"
+
+
+def test_every_part_on_the_contents_page_has_its_file_and_no_other_file_is_there() -> None:
+    """What parts of a chapter share is `shared`; what chapters share lies beside the page."""
+    folder = PACKAGE / "exercises"
+    files = {path.relative_to(folder).with_suffix("") for path in folder.glob("*/*.py")}
+    parts_of = {str(path).replace("/", ".") for path in files}
+    ours = {name for name in parts_of if name.endswith((".__init__", ".shared"))}
+    assert parts_of - ours == set(exercises.PARTS)
+
+
+def test_the_contents_page_is_in_the_order_of_the_notebooks() -> None:
+    in_notebooks = [
+        part
+        for path in NOTEBOOKS
+        for source in cells(path, "code")
+        for part in COMPLETES.findall(source)
+    ]
+    assert list(exercises.PARTS) == in_notebooks
 
 
 @pytest.mark.parametrize("module", INNER)

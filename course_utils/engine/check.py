@@ -16,7 +16,7 @@ TOO_MUCH_MEMORY = "Your code asked for more memory than a check may use."
 
 def check(exercise: Exercise, part: Part) -> Verdict:
     """Run every case and property of the exercise; stop at the first that fails."""
-    cases = exercise.cases()
+    cases = exercise.make_cases()
     problem = signature_problem(exercise, part)
     if problem:
         return Verdict(exercise.part, "wrong", problem)

@@ -104,8 +104,8 @@ def progress(lit: str | list[str] | None = None) -> Any:
     from course_utils.views import PartState, progress_map
 
     states = [
-        PartState(exercise.part, exercise.notebook, parts.is_yours(exercise.part))
-        for exercise in exercises.all_exercises()
+        PartState(part, exercises.notebook_of(part), parts.is_yours(part))
+        for part in exercises.PARTS
     ]
     return progress_map(states, lit=lit)
 
@@ -160,8 +160,7 @@ def _next(part: str) -> str:
     open_parts = [name for name in later if not parts.is_yours(name)]
     if not open_parts:
         return "Every part is yours."
-    exercise = exercises.find(open_parts[0])
-    return f"Next: `{exercise.part}` in notebook {exercise.notebook}."
+    return f"Next: `{open_parts[0]}` in notebook {exercises.notebook_of(open_parts[0])}."
 
 
 def _stands_in(part: str) -> str:

@@ -1,38 +1,36 @@
-"""The exercises, one module per notebook, in the order of the course."""
+"""The exercises: a contents page, and one file a part, which is read when it is needed."""
 
-from functools import cache
 from importlib import import_module
 
+from course_utils.exercises.contents import PARTS, notebook_of
 from course_utils.exercises.exercise import Case, Exercise, Mistake, Wrong
-
-NOTEBOOKS = (
-    "start_here",
-    "projection",
-    "queries_keys_values",
-    "softmax_scaling",
-    "positional_encoding",
-    "encoder",
-    "decoder",
-    "training",
-    "sampling",
-    "scaling",
-)
-
-
-@cache
-def all_exercises() -> tuple[Exercise, ...]:
-    """Every exercise of the course, in order."""
-    modules = [import_module(f"course_utils.exercises.{name}") for name in NOTEBOOKS]
-    return tuple(exercise for module in modules for exercise in module.EXERCISES)
 
 
 def find(part: str) -> Exercise:
     """The exercise of a part such as "attention.softmax". An unknown name is a KeyError."""
-    for exercise in all_exercises():
-        if exercise.part == part:
-            return exercise
-    known = ", ".join(exercise.part for exercise in all_exercises())
-    raise KeyError(f"there is no part {part!r}. The parts are: {known}")
+    known(part)
+    return import_module(f"course_utils.exercises.{part}").exercise
 
 
-__all__ = ["Case", "Exercise", "Mistake", "Wrong", "all_exercises", "find"]
+def known(part: str) -> None:
+    """Raise a KeyError that lists the parts, where there is no part of this name."""
+    if part not in PARTS:
+        raise KeyError(f"there is no part {part!r}. The parts are: {', '.join(PARTS)}")
+
+
+def all_exercises() -> tuple[Exercise, ...]:
+    """Every exercise of the course, in order. This reads all their files."""
+    return tuple(map(find, PARTS))
+
+
+__all__ = [
+    "PARTS",
+    "Case",
+    "Exercise",
+    "Mistake",
+    "Wrong",
+    "all_exercises",
+    "find",
+    "known",
+    "notebook_of",
+]

@@ -3,8 +3,9 @@
 Nothing here runs anything: `course_utils.engine` does.
 """
 
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 Part = Callable[..., Any]
@@ -48,18 +49,20 @@ class Mistake:
     part: Part
 
 
-@dataclass(frozen=True)
+@dataclass
 class Exercise:
-    """Everything that belongs to one part of the course, named as "module.name"."""
+    """Everything that belongs to one part of the course, named as "module.name".
+
+    The methods are decorators: they say of the code below them what it is.
+    """
 
     part: str
-    notebook: str
     used_by: str
-    cases: Callable[[], list[Case]]
     hints: tuple[str, ...]
-    mistakes: tuple[Mistake, ...]
-    alternatives: tuple[Part, ...]
-    properties: tuple[Callable[[Part], None], ...] = ()
+    make_cases: Callable[[], list[Case]] = list
+    properties: list[Callable[[Part], None]] = field(default_factory=list)
+    mistakes: list[Mistake] = field(default_factory=list)
+    alternatives: list[Part] = field(default_factory=list)
 
     @property
     def module_name(self) -> str:
@@ -68,3 +71,33 @@ class Exercise:
     @property
     def name(self) -> str:
         return self.part.split(".")[1]
+
+    def cases(self, make: Callable[[], list[Case]]) -> Callable[[], list[Case]]:
+        """Of a function that gives the cases, anew whenever it is called."""
+        self.make_cases = make
+        return make
+
+    def holds(self, check: Callable[[Part], None]) -> Callable[[Part], None]:
+        """Of a function that raises Wrong where something does not hold of a part."""
+        self.properties.append(check)
+        return check
+
+    def mistake(self, says: str) -> Callable[[Part], Part]:
+        """Of a wrong version, with the sentence that explains it. Its name is the mistake's."""
+
+        def add(wrong: Part) -> Part:
+            self.mistakes.append(Mistake(_words_of(wrong), says, wrong))
+            return wrong
+
+        return add
+
+    def alternative(self, right: Part) -> Part:
+        """Of a right version that is written another way."""
+        self.alternatives.append(right)
+        return right
+
+
+def _words_of(part: Part) -> str:
+    """`forgot_scale` for the function of that name, and for a class `ForgotScale`."""
+    name = getattr(part, "__name__", type(part).__name__)
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()

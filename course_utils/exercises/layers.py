@@ -79,6 +79,25 @@ def torch_mask(mask: Tensor | None, x: Tensor, memory: Tensor, n_heads: int) -> 
     return torch.where(mask, 0.0, -torch.inf).to(x.dtype).expand(size).flatten(0, 1)
 
 
+def block_by_torch(
+    x: Tensor, mask: Tensor | None, norm_first: bool, n_heads: int, weights: dict[str, Tensor]
+) -> Tensor:
+    """A block of the usual parts as torch's own `nn.TransformerEncoderLayer`."""
+    theirs = nn.TransformerEncoderLayer(
+        x.shape[-1],
+        n_heads,
+        len(weights["feed_forward.up.bias"]),
+        dropout=0.0,
+        activation="gelu",
+        batch_first=True,
+        norm_first=norm_first,
+        device="meta",
+    )
+    added = torch_mask(mask, x, x, n_heads)
+    renamed = torch_weights(weights, {"attention": "self_attn"})
+    return functional_call(theirs, renamed, (x,), {"src_mask": added})
+
+
 class MeanAttention(nn.Module):
     """Attention without weights: the mean of all tokens that may be looked at."""
 

@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from course_utils import decoder, sampling, scaling, training
 from course_utils.engine import parts, worker
 from course_utils.exercises.inputs import integers, normal
-from course_utils.exercises.scaling import flops_by_products
+from course_utils.exercises.scaling.flops_per_token import flops_by_products
 from course_utils.runs import kernels
 from course_utils.scaling import Sizes
 

@@ -82,7 +82,7 @@ def test_mistake_is_refused_and_named(exercise, mistake):
 @pytest.mark.parametrize(("exercise", "mistake"), _pairs("mistakes"))
 def test_no_two_mistakes_behave_the_same(exercise, mistake):
     others = tuple(one for one in exercise.mistakes if one is not mistake)
-    same = recognise(replace(exercise, mistakes=others), mistake.part, exercise.cases())
+    same = recognise(replace(exercise, mistakes=others), mistake.part, exercise.make_cases())
     assert same is None, f"{mistake.name} behaves like {same.name}"
 
 
@@ -119,14 +119,14 @@ def test_there_is_enough_of_everything(exercise):
     assert len(exercise.hints) >= 3
     assert len(exercise.mistakes) >= 3
     assert len(exercise.alternatives) >= 2
-    assert len(exercise.cases()) >= 3
+    assert len(exercise.make_cases()) >= 3
 
 
 @each_exercise
 def test_names_and_titles_are_unique(exercise):
     for names in (
         [mistake.name for mistake in exercise.mistakes],
-        [case.title for case in exercise.cases()],
+        [case.title for case in exercise.make_cases()],
         [alternative.__name__ for alternative in exercise.alternatives],
         exercise.hints,
     ):
@@ -136,7 +136,7 @@ def test_names_and_titles_are_unique(exercise):
 @each_exercise
 def test_first_case_can_be_read(exercise):
     """It is the first that is shown with its numbers."""
-    for value in exercise.cases()[0].arguments.values():
+    for value in exercise.make_cases()[0].arguments.values():
         if isinstance(value, torch.Tensor):
             assert value.numel() <= 40
 
@@ -155,14 +155,14 @@ def test_what_is_said_are_sentences(exercise):
 
 @each_exercise
 def test_cases_are_the_same_every_time(exercise):
-    for first, second in zip(exercise.cases(), exercise.cases(), strict=True):
+    for first, second in zip(exercise.make_cases(), exercise.make_cases(), strict=True):
         assert first.title == second.title
         assert naming._same_effects(observing.expected(first), observing.expected(second))
 
 
 @each_exercise
 def test_notebook_and_module_exist(exercise):
-    assert re.fullmatch(r"\d\d", exercise.notebook)
+    assert re.fullmatch(r"\d\d", exercises.notebook_of(exercise.part))
     assert exercises.find(exercise.part) is exercise
     assert hasattr(parts.references()[exercise.part], "__doc__")
 
@@ -398,7 +398,7 @@ def test_a_small_number_does_not_hide():
 
 def _exercise_of(part, case: Case) -> Exercise:
     return replace(
-        exercises.find("attention.softmax"), cases=lambda: [case], mistakes=(), properties=()
+        exercises.find("attention.softmax"), make_cases=lambda: [case], mistakes=(), properties=()
     )
 
 

@@ -1,0 +1,417 @@
+"""attention.MultiHeadAttention: several heads look at once."""
+
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from course_utils import attention, decoder, encoder
+from course_utils.exercises import inputs, layers
+from course_utils.exercises.attention import shared
+from course_utils.exercises.exercise import Case, Exercise, Part, Wrong
+from course_utils.projection import Linear
+
+exercise = Exercise(
+    "attention.MultiHeadAttention",
+    used_by="`encoder.TransformerBlock`, and so by every model of this course",
+    hints=(
+        "Five steps, and you have written four of them: project, split, attend, merge, and one "
+        "last linear map, `self.w_o`.",
+        "Without a memory the tokens ask each other: then `memory` is `x`.",
+        "`project_qkv(x, memory, self.w_q, self.w_k, self.w_v)` gives all three. Each of them goes "
+        "through `split_heads(…, self.n_heads)`.",
+        "One call of `scaled_dot_product_attention` serves all heads: they are an axis like the "
+        "batch. Pass the mask and the bias on. Then `merge_heads`, then `self.w_o`.",
+    ),
+)
+
+
+PROJECTIONS = ("w_q", "w_k", "w_v", "w_o")
+
+
+def _use_layer(
+    part: Part,
+    x: Tensor,
+    memory: Tensor | None,
+    mask: Tensor | None,
+    bias: Tensor | None,
+    n_heads: int,
+    **weights: Tensor,
+) -> Any:
+    """Build a layer, put the weights in, and ask it."""
+    layer = part(x.shape[-1], n_heads)
+    return _ask(layer, weights, x, memory, mask, bias)
+
+
+def _use_layer_again(
+    part: Part,
+    x: Tensor,
+    memory: Tensor | None,
+    mask: Tensor | None,
+    bias: Tensor | None,
+    n_heads: int,
+    **weights: Tensor,
+) -> Any:
+    """As `_use_layer`, after the same layer has answered for a longer sequence."""
+    layer = part(x.shape[-1], n_heads)
+    longer = torch.cat([x, x], dim=1)
+    _ask(layer, weights, longer, longer, None, None)
+    return _ask(layer, weights, x, memory, mask, bias)
+
+
+def _ask(
+    layer: nn.Module,
+    weights: dict[str, Tensor],
+    x: Tensor,
+    memory: Tensor | None,
+    mask: Tensor | None,
+    bias: Tensor | None,
+) -> Any:
+    given = {"memory": memory, "mask": mask, "bias": bias}
+    given = {name: value for name, value in given.items() if value is not None}
+    return layers.call(layer, weights, x, **given)
+
+
+def _layer_by_torch(
+    x: Tensor,
+    memory: Tensor | None,
+    mask: Tensor | None,
+    bias: Tensor | None,
+    n_heads: int,
+    *weights: Tensor,
+) -> Tensor:
+    """`F.multi_head_attention_forward`, which wants the batch second."""
+    w_q, b_q, w_k, b_k, w_v, b_v, w_o, b_o = weights
+    memory = x if memory is None else memory
+    size = (x.shape[0], n_heads, x.shape[1], memory.shape[1])
+    added = x.new_zeros(size) if bias is None else bias.expand(size)
+    added = added if mask is None else torch.where(mask, added, -torch.inf)
+    query, key = x.transpose(0, 1), memory.transpose(0, 1)
+    output, _ = F.multi_head_attention_forward(
+        query,
+        key,
+        value=key,
+        embed_dim_to_check=x.shape[-1],
+        num_heads=n_heads,
+        in_proj_weight=None,
+        in_proj_bias=torch.cat([b_q, b_k, b_v]),
+        bias_k=None,
+        bias_v=None,
+        add_zero_attn=False,
+        dropout_p=0.0,
+        out_proj_weight=w_o,
+        out_proj_bias=b_o,
+        need_weights=False,
+        attn_mask=added.flatten(0, 1),
+        use_separate_proj_weight=True,
+        q_proj_weight=w_q,
+        k_proj_weight=w_k,
+        v_proj_weight=w_v,
+    )
+    return output.transpose(0, 1)
+
+
+def _random_layer(d_model: int, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Weights large enough that the attention is far from uniform, and biases."""
+    weights = {}
+    for seed, name in enumerate(PROJECTIONS):
+        weight = inputs.normal(d_model, d_model, seed=20 + seed, dtype=dtype)
+        weights[f"{name}.weight"] = 1.5 * weight / d_model**0.5
+        weights[f"{name}.bias"] = inputs.normal(d_model, seed=30 + seed, dtype=dtype)
+    return weights
+
+
+SMALL_LAYER = {
+    "w_q.weight": torch.tensor([[1.0, 0.0], [0.0, 2.0]]),
+    "w_q.bias": torch.tensor([0.0, 1.0]),
+    "w_k.weight": torch.tensor([[0.0, 1.0], [1.0, 1.0]]),
+    "w_k.bias": torch.tensor([0.0, 0.0]),
+    "w_v.weight": torch.tensor([[2.0, 0.0], [0.0, -2.0]]),
+    "w_v.bias": torch.tensor([1.0, 0.0]),
+    "w_o.weight": torch.tensor([[1.0, 1.0], [0.0, 1.0]]),
+    "w_o.bias": torch.tensor([0.0, 3.0]),
+}
+
+
+@exercise.cases
+def cases() -> list[Case]:
+    def case(
+        title: str,
+        n_heads: int,
+        x: Tensor,
+        memory: Tensor | None = None,
+        mask: Tensor | None = None,
+        bias: Tensor | None = None,
+        use: Part = _use_layer,
+        weights: dict[str, Tensor] | None = None,
+    ) -> Case:
+        given = {"memory": memory, "mask": mask, "bias": bias}
+        named = [f"{name}={name}" for name, value in given.items() if value is not None]
+        call = f"MultiHeadAttention({x.shape[-1]}, {n_heads})({', '.join(['x', *named])})"
+        weights = weights or _random_layer(x.shape[-1], x.dtype)
+        arguments = {"x": x, **given, "n_heads": n_heads, **weights}
+        return Case(title, arguments, _layer_by_torch, use, call)
+
+    normal = inputs.normal
+    small = torch.tensor([[[1.0, 0.0], [0.0, 1.0], [2.0, -1.0]]])
+    x, memory = normal(2, 4, 6), normal(2, 5, 6, seed=1)
+    causal = torch.ones(4, 4, dtype=torch.bool).tril()
+    double, half = normal(2, 3, 4, dtype=torch.float64), normal(2, 3, 4, dtype=torch.bfloat16)
+    return [
+        case("three tokens, two heads of one feature", 2, small, weights=SMALL_LAYER),
+        case("one head", 1, normal(2, 4, 5)),
+        case("three heads", 3, x),
+        case("four heads", 4, normal(3, 2, 12)),
+        case("a memory of another length", 3, x, memory),
+        case("a causal mask", 2, x, mask=causal),
+        case("a memory with padding", 3, x, memory, mask=shared.random_mask(2, 1, 1, 5)),
+        case("a mask for each head", 3, x, memory, mask=shared.random_mask(2, 3, 4, 5)),
+        case("a bias for each head", 2, x, bias=2 * normal(2, 4, 4)),
+        case("all at once", 3, x, memory, shared.random_mask(4, 5), normal(2, 1, 4, 5)),
+        case("as many tokens as heads", 3, normal(2, 3, 6)),
+        case("a second call of the same layer", 2, x, use=_use_layer_again),
+        case("one token", 3, normal(2, 1, 6)),
+        case("a transposed view", 2, normal(2, 6, 5).mT),
+        case("float64", 2, double),
+        case("bfloat16", 2, half),
+    ]
+
+
+@exercise.holds
+def _weights_can_be_seen(part: Part) -> None:
+    layer = part(6, 3)
+    with attention.record() as maps:
+        layer(inputs.normal(2, 4, 6), inputs.normal(2, 5, 6))
+    if [list(weights.shape) for weights in maps.values()] != [[2, 3, 4, 5]]:
+        raise Wrong(
+            "Your numbers are right, but no view could show your weights. Form those of all heads "
+            "with one call of `scaled_dot_product_attention`, on [batch, heads, tokens, d_head]."
+        )
+
+
+@exercise.holds
+def _works_inside_a_model(part: Part) -> None:
+    with mock.patch.object(attention, "MultiHeadAttention", part):
+        block = encoder.block(6, 3)
+        model = decoder.gpt(vocabulary=7, d_model=6, n_heads=3, n_layers=2, context=5)
+    block(inputs.normal(2, 4, 6), torch.ones(4, 4, dtype=torch.bool).tril())
+    first = inputs.integers(2, 5, below=7)
+    second = torch.cat([first[:, :-1], (first[:, -1:] + 1) % 7], 1)
+    if not torch.allclose(model(first)[:, :-1], model(second)[:, :-1], atol=1e-5):
+        raise Wrong(
+            "Alone your layer is right, but inside a GPT a token sees the tokens behind it. Does "
+            "your layer use the mask that it is given by name?"
+        )
+
+
+class _Layer(nn.Module):
+    """Multi-head attention in small steps. Each version below does one of them otherwise."""
+
+    def __init__(self, d_model: int, n_heads: int):
+        super().__init__()
+        self.n_heads = n_heads
+        self.w_q = Linear(d_model, d_model)
+        self.w_k = Linear(d_model, d_model)
+        self.w_v = Linear(d_model, d_model)
+        self.w_o = Linear(d_model, d_model)
+
+    def forward(self, x, memory=None, mask=None, bias=None):
+        query, key, value = map(self.split, self.project(x, x if memory is None else memory))
+        return self.finish(self.attend(query, key, value, mask, bias))
+
+    def project(self, x, memory):
+        return self.w_q(x), self.w_k(memory), self.w_v(memory)
+
+    def split(self, x):
+        return torch.stack(x.chunk(self.n_heads, dim=-1), dim=1)
+
+    def attend(self, query, key, value, mask, bias):
+        return attention.scaled_dot_product_attention(query, key, value, mask, bias)
+
+    def finish(self, heads):
+        return self.w_o(torch.cat(heads.unbind(1), dim=-1))
+
+
+@exercise.mistake(
+    "You return the heads side by side. `self.w_o` lets the heads work together: apply it "
+    "to the merged heads."
+)
+class NoOutputProjection(_Layer):
+    def finish(self, heads):
+        return torch.cat(heads.unbind(1), dim=-1)
+
+
+@exercise.mistake(
+    "You average the heads, which leaves the width of one head. Put them side by side with "
+    "`merge_heads`: `w_o` learns how to mix them."
+)
+class AveragesHeads(_Layer):
+    def finish(self, heads):
+        return self.w_o(heads.mean(1))
+
+
+@exercise.mistake("You use `w_q` for queries, keys and values. Each role has its own map.")
+class SameWeightThreeTimes(_Layer):
+    def project(self, x, memory):
+        return self.w_q(x), self.w_q(memory), self.w_q(memory)
+
+
+@exercise.mistake(
+    "Your values come from `x`, your keys from `memory`. A weight that was found for a "
+    "token of the memory must fetch that token's value: make both from `memory`."
+)
+class ValuesFromXNotMemory(_Layer):
+    def project(self, x, memory):
+        return self.w_q(x), self.w_k(memory), self.w_v(x)
+
+
+@exercise.mistake(
+    "You never read `memory`: the tokens of `x` always ask each other. Where there is a "
+    "memory, keys and values come from it."
+)
+class MemoryIgnored(_Layer):
+    def project(self, x, memory):
+        return self.w_q(x), self.w_k(x), self.w_v(x)
+
+
+@exercise.mistake("You mix the tokens as they came in. The values are a projection too: `w_v`.")
+class ValuesNotProjected(_Layer):
+    def project(self, x, memory):
+        return self.w_q(x), self.w_k(memory), memory
+
+
+@exercise.mistake(
+    "You attend with all features at once, which is one large head. Split queries, keys "
+    "and values with `split_heads(…, self.n_heads)`."
+)
+class HeadsNotSplit(_Layer):
+    def split(self, x):
+        return x
+
+    def finish(self, heads):
+        return self.w_o(heads)
+
+
+@exercise.mistake(
+    "You reshape to heads and back without moving the axes. All shapes fit, but each head "
+    "sees some of the tokens with all their features. Use `split_heads` and `merge_heads`."
+)
+class ReshapeWithoutTranspose(_Layer):
+    def split(self, x):
+        batch, tokens, d_model = x.shape
+        return x.reshape(batch, self.n_heads, tokens, d_model // self.n_heads)
+
+    def finish(self, heads):
+        return self.w_o(heads.reshape(heads.shape[0], heads.shape[2], -1))
+
+
+@exercise.mistake(
+    "You reshape the heads straight to [batch, tokens, d_model], which mixes tokens. Use "
+    "`merge_heads`."
+)
+class MergedWithoutTranspose(_Layer):
+    def finish(self, heads):
+        return self.w_o(heads.reshape(heads.shape[0], heads.shape[2], -1))
+
+
+@exercise.mistake("You do not pass the mask on, so every query sees every key.")
+class MaskNotPassedOn(_Layer):
+    def attend(self, query, key, value, mask, bias):
+        return super().attend(query, key, value, None, bias)
+
+
+@exercise.mistake("You do not pass the bias on to `scaled_dot_product_attention`.")
+class BiasNotPassedOn(_Layer):
+    def attend(self, query, key, value, mask, bias):
+        return super().attend(query, key, value, mask, None)
+
+
+@exercise.mistake(
+    "You pass neither mask nor bias on: `scaled_dot_product_attention` takes both after the value."
+)
+class NothingPassedOn(_Layer):
+    def attend(self, query, key, value, mask, bias):
+        return super().attend(query, key, value, None, None)
+
+
+@exercise.mistake(
+    "You swapped key and value: scores are made of queries and keys, and the values are mixed."
+)
+class KeyAndValueSwapped(_Layer):
+    def attend(self, query, key, value, mask, bias):
+        return super().attend(query, value, key, mask, bias)
+
+
+@exercise.mistake(
+    "Without a memory, `memory` is None, and you project None. Begin with "
+    "`memory = x if memory is None else memory`."
+)
+class NoneAsMemory(_Layer):
+    def forward(self, x, memory=None, mask=None, bias=None):
+        query, key, value = map(self.split, self.project(x, memory))
+        return self.finish(self.attend(query, key, value, mask, bias))
+
+
+@exercise.mistake(
+    "You scale by the root of d_model. A head's dot product has d_head terms: leave the "
+    "scaling to `scaled_dot_product_attention`."
+)
+class ScaleByDModel(_Layer):
+    def attend(self, query, key, value, mask, bias):
+        return super().attend(query / self.n_heads**0.5, key, value, mask, bias)
+
+
+@exercise.mistake(
+    "You return the weights as well. Return one tensor: whoever wants to see the weights "
+    "uses `attention.record()`."
+)
+class ReturnsWeightsToo(_Layer):
+    def attend(self, query, key, value, mask, bias):
+        weights = attention.attention_weights(query, key, mask, bias)
+        return super().attend(query, key, value, mask, bias), weights
+
+    def finish(self, attended):
+        heads, weights = attended
+        return super().finish(heads), weights
+
+
+@exercise.mistake(
+    "You add `x` to the output. The residual connection belongs to the block around this "
+    "layer, which would add it again."
+)
+class AddsInput(_Layer):
+    def forward(self, x, memory=None, mask=None, bias=None):
+        return x + super().forward(x, memory, mask, bias)
+
+
+@exercise.alternative
+class MixedByEinsum(_Layer):
+    """Right: the weights are formed, then einsum mixes and joins the heads and applies `w_o`."""
+
+    def attend(self, query, key, value, mask, bias):
+        weights = attention.attention_weights(query, key, mask, bias)
+        return torch.einsum("bhqk,bhkd->bhqd", weights, value)
+
+    def finish(self, heads):
+        weight = self.w_o.weight.unflatten(1, (self.n_heads, -1))
+        return torch.einsum("bhtd,ohd->bto", heads, weight) + self.w_o.bias
+
+
+@exercise.alternative
+class SplitWeights(_Layer):
+    """Right: every head has its own slice of the weights, so nothing has to be split."""
+
+    def project(self, x, memory):
+        sources = ((self.w_q, x), (self.w_k, memory), (self.w_v, memory))
+        query, key, value = (
+            torch.stack([F.linear(of, *head) for head in self.slices(w)], 1) for w, of in sources
+        )
+        return query, key, value
+
+    def slices(self, w):
+        return list(zip(w.weight.chunk(self.n_heads), w.bias.chunk(self.n_heads), strict=True))
+
+    def split(self, x):
+        return x

@@ -1,0 +1,1 @@
+"""The exercises of `course_utils.attention`, one file a part."""

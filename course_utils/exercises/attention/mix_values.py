@@ -1,0 +1,137 @@
+"""attention.mix_values: values are mixed in the shares that the weights say."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from course_utils.exercises import inputs
+from course_utils.exercises.exercise import Case, Exercise
+
+exercise = Exercise(
+    "attention.mix_values",
+    used_by="`scaled_dot_product_attention`: its last step",
+    hints=(
+        "For one query: take every value, multiply it by the query's weight for its token, and add "
+        "them all up.",
+        "A row of `weights` belongs to a query and has a number for every key. A row of `value` "
+        "belongs to a key. A sum of rows with weights is a matrix product.",
+        "The sizes say the order: [query, key] times [key, d_value] gives [query, d_value]. "
+        "Nothing has to be transposed.",
+    ),
+)
+
+
+def _mixed_by_einsum(weights: Tensor, value: Tensor) -> Tensor:
+    return torch.einsum("...qk,...kd->...qd", weights, value)
+
+
+def _random_weights(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Weights that are far from equal. Each row sums to 1."""
+    return torch.softmax(2 * inputs.normal(*shape, dtype=dtype), -1)
+
+
+@exercise.cases
+def cases() -> list[Case]:
+    def case(title: str, weights: Tensor, value: Tensor) -> Case:
+        return Case(title, {"weights": weights, "value": value}, _mixed_by_einsum)
+
+    normal = inputs.normal
+    small = torch.tensor([[[0.5, 0.25, 0.25], [0.0, 1.0, 0.0]]])
+    values = torch.tensor([[[4.0, 0.0], [0.0, 8.0], [-4.0, 4.0]]])
+    switched_off = small * torch.tensor([1.0, 0.0, 1.0])
+    return [
+        case("two queries, three values", small, values),
+        case("a key is switched off: rows no longer sum to 1", switched_off, values),
+        case("a batch of sentences", _random_weights(2, 3, 4), normal(2, 4, 5)),
+        case("a batch with heads", _random_weights(2, 3, 4, 6), normal(2, 3, 6, 5)),
+        case("no batch at all", _random_weights(3, 4), normal(4, 5)),
+        case("as many queries as keys", _random_weights(2, 3, 4, 4), normal(2, 3, 4, 4)),
+        case("one query", _random_weights(2, 3, 1, 4), normal(2, 3, 4, 5)),
+        case("one key", _random_weights(2, 3, 4, 1), normal(2, 3, 1, 5)),
+        case("transposed views", _random_weights(2, 3, 4).mT, normal(2, 5, 3).mT),
+        case(
+            "float64",
+            _random_weights(2, 3, 4, dtype=torch.float64),
+            normal(2, 4, 5, dtype=torch.float64),
+        ),
+        case(
+            "bfloat16",
+            _random_weights(2, 3, 4, dtype=torch.bfloat16),
+            normal(2, 4, 5, dtype=torch.bfloat16),
+        ),
+    ]
+
+
+@exercise.mistake(
+    "You turn the weights round, so each query uses what the others gave to its own token. "
+    "Rows of `weights` belong to queries: use it as it is."
+)
+def weights_transposed(weights: Tensor, value: Tensor) -> Tensor:
+    return weights.mT @ value
+
+
+@exercise.mistake(
+    "You add up the values and never use the weights, so every query gets the same. "
+    "Multiply each value by the query's weight for it."
+)
+def sum_instead_of_weighted(weights: Tensor, value: Tensor) -> Tensor:
+    return value.sum(-2, keepdim=True).expand(*weights.shape[:-1], value.shape[-1])
+
+
+@exercise.mistake(
+    "You average the values and never use the weights, so every query gets the same. "
+    "Multiply each value by the query's weight for it, then add."
+)
+def mean_instead_of_weighted(weights: Tensor, value: Tensor) -> Tensor:
+    return value.mean(-2, keepdim=True).expand(*weights.shape[:-1], value.shape[-1])
+
+
+@exercise.mistake(
+    "`*` multiplies number by number and adds nothing up. Use the matrix product `@`."
+)
+def elementwise_star(weights: Tensor, value: Tensor) -> Tensor:
+    return weights * value
+
+
+@exercise.mistake(
+    "You divide the weights by their sum. They are already what they should be, and when "
+    "somebody switches a key off to see what happens, your division would undo it."
+)
+def normalises_again(weights: Tensor, value: Tensor) -> Tensor:
+    return weights / weights.sum(-1, keepdim=True) @ value
+
+
+@exercise.mistake(
+    "You take the softmax of the weights, which are already the result of a softmax. A "
+    "second one makes them nearly equal. Use the weights as they are."
+)
+def softmax_again(weights: Tensor, value: Tensor) -> Tensor:
+    return torch.softmax(weights, -1) @ value
+
+
+@exercise.mistake(
+    "You fetch the value with the largest weight and drop the rest. No gradient reaches "
+    "the weights that way, so nothing learns where to look. Mix all the values."
+)
+def only_the_largest(weights: Tensor, value: Tensor) -> Tensor:
+    chosen = F.one_hot(weights.argmax(-1), weights.shape[-1])
+    return chosen.to(value.dtype) @ value
+
+
+@exercise.mistake(
+    "You turn the values round, so weights for tokens meet features. The sizes already "
+    "fit: [query, key] times [key, d_value]."
+)
+def value_transposed(weights: Tensor, value: Tensor) -> Tensor:
+    return weights @ value.mT
+
+
+@exercise.alternative
+def mixed_by_broadcasting(weights: Tensor, value: Tensor) -> Tensor:
+    return (weights.unsqueeze(-1) * value.unsqueeze(-3)).sum(-2)
+
+
+@exercise.alternative
+def mixed_key_by_key(weights: Tensor, value: Tensor) -> Tensor:
+    pairs = zip(weights.split(1, -1), value.split(1, -2), strict=True)
+    return torch.stack([weight * one for weight, one in pairs]).sum(0)

@@ -1,0 +1,118 @@
+"""What the exercises of `course_utils.attention` share."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from course_utils.exercises import inputs
+
+
+def counting(*shape: int) -> Tensor:
+    """0, 1, 2 … in reading order, so that one sees where every number went."""
+    return torch.arange(math.prod(shape), dtype=torch.float32).reshape(shape)
+
+
+def added_to_scores(query: Tensor, key: Tensor, mask: Tensor | None, bias: Tensor | None) -> Tensor:
+    """What a mask and a bias add to every score, as one tensor for torch's own function."""
+    total = query.new_zeros(*query.shape[:-1], key.shape[-2])
+    if bias is not None:
+        total = total + bias
+    return total if mask is None else torch.where(mask, total, -torch.inf)
+
+
+def attended_by_torch(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None = None,
+    bias: Tensor | None = None,
+) -> Tensor:
+    added = added_to_scores(query, key, mask, bias)
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=added)
+
+
+def weights_by_torch(
+    query: Tensor, key: Tensor, mask: Tensor | None = None, bias: Tensor | None = None
+) -> Tensor:
+    """Values that are the rows of the identity come out as the weights themselves."""
+    n_keys = key.shape[-2]
+    identity = torch.eye(n_keys, dtype=key.dtype).expand(*key.shape[:-2], n_keys, n_keys)
+    return attended_by_torch(query, key, identity, mask, bias)
+
+
+SMALL = {
+    "query": torch.tensor([[[2.0, 0.0, 1.0, 1.0], [0.0, 3.0, 0.0, -1.0]]]),
+    "key": torch.tensor([[[1.0, 0.0, 0.0, 2.0], [0.0, 2.0, 1.0, 0.0], [2.0, 1.0, 1.0, 1.0]]]),
+}
+
+
+SMALL_MASK = torch.tensor([[True, True, False], [False, True, True]])
+
+
+SMALL_BIAS = torch.tensor([[0.0, 1.0, -2.0], [3.0, 0.0, 1.0]])
+
+
+def queries_and_keys(
+    n_queries: int, n_keys: int, d_head: int, dtype: torch.dtype = torch.float32
+) -> dict[str, Tensor]:
+    """Queries and keys of 2 sentences and 3 heads, with scores that are far apart."""
+    return {
+        "query": 2 * inputs.normal(2, 3, n_queries, d_head, dtype=dtype),
+        "key": inputs.normal(2, 3, n_keys, d_head, seed=1, dtype=dtype),
+    }
+
+
+def random_mask(*shape: int) -> Tensor:
+    """Random True and False. Every row has both, so that its inverse leaves something too."""
+    mask = inputs.boolean(*shape)
+    mask[..., -1] &= ~mask.all(-1)
+    return mask
+
+
+def situations() -> list[tuple[str, dict[str, Tensor], dict[str, Tensor | None]]]:
+    """Title, queries and keys, mask and bias: for `attention_weights` and for what stands on it."""
+    normal = inputs.normal
+    heads = queries_and_keys(4, 6, 5)
+    causal = torch.ones(4, 6, dtype=torch.bool).tril(1)
+    low = {  # float64: gradients of such scores are too rough in float32
+        "query": torch.tensor([[[1.0, 1.0, 0.0], [0.0, 1.0, 1.0]]]).double(),
+        "key": torch.tensor([[[-1e3, -1e3, -1e3], [-1e3, -1002.0, -1e3], [0.0] * 3]]).double(),
+    }
+    flipped = {"query": 2 * normal(2, 5, 4).mT, "key": normal(2, 5, 6, seed=1).mT}
+    flat = {"query": normal(3, 5), "key": normal(4, 5, seed=1)}
+    return [
+        ("two queries, three keys", SMALL, {}),
+        ("a mask", SMALL, {"mask": SMALL_MASK}),
+        ("a bias", SMALL, {"mask": None, "bias": SMALL_BIAS}),
+        ("a mask and a bias", SMALL, {"mask": SMALL_MASK, "bias": SMALL_BIAS}),
+        ("the mask hides all but very low scores", low, {"mask": SMALL_MASK[:1]}),
+        ("a batch with heads", heads, {}),
+        ("a causal mask", heads, {"mask": causal}),
+        ("a mask for the keys", heads, {"mask": random_mask(1, 6)}),
+        ("a padding mask for each sentence", heads, {"mask": random_mask(2, 1, 1, 6)}),
+        ("a mask for each head", heads, {"mask": random_mask(2, 3, 4, 6)}),
+        ("a bias for each head", heads, {"mask": None, "bias": 2 * normal(3, 4, 6)}),
+        ("both", heads, {"mask": random_mask(2, 1, 4, 6), "bias": normal(2, 1, 1, 6)}),
+        ("as many queries as keys", queries_and_keys(5, 5, 4), {"mask": random_mask(5, 5)}),
+        ("one query", queries_and_keys(1, 6, 7), {"mask": random_mask(2, 1, 1, 6)}),
+        ("one key", queries_and_keys(4, 1, 5), {}),
+        ("no batch at all", flat, {"mask": random_mask(3, 4)}),
+        ("transposed views", flipped, {"mask": random_mask(4, 6).T.contiguous().T}),
+        ("float64", queries_and_keys(2, 4, 5, torch.float64), {"mask": random_mask(2, 4)}),
+        ("bfloat16", queries_and_keys(2, 4, 5, torch.bfloat16), {"mask": random_mask(2, 4)}),
+    ]
+
+
+def shown_call(name: str, arguments: dict[str, Any]) -> str:
+    given = [key if value is not None else f"{key}=None" for key, value in arguments.items()]
+    return f"{name}({', '.join(given)})"
+
+
+def weigh(query, key, mask, bias, divisor=None, dim=-1):
+    """The formula once more, with a divisor and an axis that the mistakes below choose."""
+    divisor = query.shape[-1] ** 0.5 if divisor is None else divisor
+    added = added_to_scores(query, key, mask, bias)
+    return torch.softmax(query @ key.mT / divisor + added, dim)

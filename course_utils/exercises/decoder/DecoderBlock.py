@@ -1,0 +1,420 @@
+"""decoder.DecoderBlock: it reads itself, then the memory."""
+
+from functools import partial
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional as F
+
+from course_utils import decoder, encoder
+from course_utils.exercises import inputs, layers
+from course_utils.exercises.exercise import Case, Exercise, Part, Wrong
+from course_utils.projection import Embedding, Linear
+
+exercise = Exercise(
+    "decoder.DecoderBlock",
+    used_by="`decoder_block`, and so by every layer of the decoder in `Seq2Seq`",
+    hints=(
+        "Three residual steps: self-attention with `self.norm1`, attention to the memory with "
+        "`self.norm2`, feed-forward with `self.norm3`.",
+        "The first two steps have a mask each. `partial(self.self_attention, mask=self_mask)` is a "
+        "function of one argument, as `encoder.residual_step` wants it.",
+        "In the second step the stream asks and the memory is asked: "
+        "`partial(self.cross_attention, memory=memory, mask=memory_mask)`.",
+        "The memory is used as it is. It comes out of the encoder, which has normed it already.",
+    ),
+)
+
+
+ATTENTIONS = {"self_attention": "self_attn", "cross_attention": "multihead_attn"}
+
+
+def _use_decoder_block(
+    make_parts: Any,
+    part: Part,
+    x: Tensor,
+    memory: Tensor,
+    self_mask: Tensor | None,
+    memory_mask: Tensor | None,
+    norm_first: bool,
+    **weights: Tensor,
+) -> Any:
+    block = part(**make_parts(), norm_first=norm_first)
+    masks = {"self_mask": self_mask, "memory_mask": memory_mask}
+    given = {name: mask for name, mask in masks.items() if mask is not None}
+    return layers.call(block, weights, x, memory, **given)
+
+
+def _use_decoder_block_again(
+    make_parts: Any,
+    part: Part,
+    x: Tensor,
+    memory: Tensor,
+    self_mask: Tensor | None,
+    memory_mask: Tensor | None,
+    norm_first: bool,
+    **weights: Tensor,
+) -> Any:
+    """As `_use_decoder_block`, after the same block has answered for longer texts."""
+    block = part(**make_parts(), norm_first=norm_first)
+    longer, more = torch.cat([x, x], 1), torch.cat([memory, memory], 1)
+    layers.call(block, weights, longer, more, torch.ones(longer.shape[1], longer.shape[1]).bool())
+    return layers.call(block, weights, x, memory, self_mask, memory_mask)
+
+
+def _decoder_block_by_torch(
+    n_heads: int,
+    names: list[str],
+    x: Tensor,
+    memory: Tensor,
+    self_mask: Tensor | None,
+    memory_mask: Tensor | None,
+    norm_first: bool,
+    *values: Tensor,
+) -> Tensor:
+    """`nn.TransformerDecoderLayer`."""
+    weights = dict(zip(names, values, strict=True))
+    theirs = nn.TransformerDecoderLayer(
+        x.shape[-1],
+        n_heads,
+        len(weights["feed_forward.up.bias"]),
+        dropout=0.0,
+        activation="gelu",
+        batch_first=True,
+        norm_first=norm_first,
+        device="meta",
+    )
+    masks = {
+        "tgt_mask": layers.torch_mask(self_mask, x, x, n_heads),
+        "memory_mask": layers.torch_mask(memory_mask, x, memory, n_heads),
+    }
+    return functional_call(theirs, layers.torch_weights(weights, ATTENTIONS), (x, memory), masks)
+
+
+def _simple_decoder_parts() -> dict[str, nn.Module]:
+    return {
+        "self_attention": layers.MeanAttention(),
+        "cross_attention": layers.MeanAttention(),
+        "feed_forward": Linear(2, 2),
+        "norm1": nn.Tanh(),
+        "norm2": nn.Sigmoid(),
+        "norm3": nn.Softsign(),
+    }
+
+
+SIMPLE_DECODER_BLOCK = {
+    "feed_forward.weight": torch.tensor([[1.0, 0.0], [1.0, 2.0]]),
+    "feed_forward.bias": torch.tensor([0.0, 1.0]),
+}
+
+
+def _simple_decoder_block_by_hand(
+    x: Tensor,
+    memory: Tensor,
+    self_mask: Tensor,
+    memory_mask: Tensor | None,
+    norm_first: bool,
+    weight: Tensor,
+    bias: Tensor,
+) -> Tensor:
+    """Norms that are simple functions, and attention that is a mean, so that all can be seen."""
+    seen = torch.tanh(x) if norm_first else x
+    x = x + torch.stack([seen[:, : t + 1].mean(1) for t in range(x.shape[1])], 1)
+    x = x if norm_first else torch.tanh(x)
+    x = x + memory.mean(1, keepdim=True)
+    x = x if norm_first else torch.sigmoid(x)
+    made = F.linear(F.softsign(x) if norm_first else x, weight, bias)
+    return x + made if norm_first else F.softsign(x + made)
+
+
+def _decoder_block_call(given: dict[str, Any]) -> str:
+    masks = [f"{name}={name}" for name, mask in given.items() if mask is not None]
+    arguments = ", ".join(["x", "memory", *masks])
+    return f"DecoderBlock(self_attention, cross_attention, feed_forward, …)({arguments})"
+
+
+@exercise.cases
+def cases() -> list[Case]:
+    def case(
+        title: str,
+        n_heads: int,
+        x: Tensor,
+        memory: Tensor,
+        self_mask: Tensor | None = None,
+        memory_mask: Tensor | None = None,
+        norm_first: bool = True,
+        use: Part = _use_decoder_block,
+    ) -> Case:
+        names = "self_attention cross_attention"
+        make_parts = partial(layers.block_parts, x.shape[-1], n_heads, names)
+        weights = layers.random_weights(make_parts(), x.dtype)
+        masks = {"self_mask": self_mask, "memory_mask": memory_mask}
+        arguments = {"x": x, "memory": memory, **masks, "norm_first": norm_first, **weights}
+        oracle = partial(_decoder_block_by_torch, n_heads, list(weights))
+        return Case(title, arguments, oracle, partial(use, make_parts), _decoder_block_call(masks))
+
+    def simple(title: str, norm_first: bool) -> Case:
+        masks = {"self_mask": torch.ones(2, 2, dtype=torch.bool).tril(), "memory_mask": None}
+        given = {
+            "x": torch.tensor([[[1.0, 0.0], [0.0, 3.0]]]),
+            "memory": torch.tensor([[[2.0, 2.0], [0.0, -4.0], [1.0, -1.0]]]),
+            **masks,
+            "norm_first": norm_first,
+        }
+        use = partial(_use_decoder_block, _simple_decoder_parts)
+        call = _decoder_block_call(masks)
+        arguments = given | SIMPLE_DECODER_BLOCK
+        return Case(title, arguments, _simple_decoder_block_by_hand, use, call)
+
+    normal, boolean = inputs.normal, inputs.boolean
+    x, memory = normal(2, 4, 6), normal(2, 5, 6, seed=1)
+    causal = torch.ones(4, 4, dtype=torch.bool).tril()
+    padding = torch.tensor([[True] * 3 + [False] * 2, [True] * 4 + [False]])[:, None, None]
+    double = torch.float64
+    return [
+        simple("both attentions are means, each norm another function", True),
+        simple("the same, post-norm", False),
+        case("the usual parts, no masks", 3, x, memory),
+        case("post-norm", 3, x, memory, norm_first=False),
+        case("a causal mask", 2, x, memory, causal),
+        case("padding in the memory", 3, x, memory, None, padding),
+        case("both masks", 3, x, memory, causal, padding),
+        case("both masks, post-norm", 2, x, memory, causal, padding, False),
+        case("as long as the memory", 2, x, memory[:, :4], causal, boolean(2, 1, 4, 4)),
+        case(
+            "a mask for each head", 3, x, memory, boolean(2, 3, 4, 4), boolean(2, 3, 4, 5, seed=1)
+        ),
+        case("a memory that is shorter", 3, x, memory[:, :2], causal, padding[..., 1:3]),
+        case(
+            "a second call of the same block",
+            3,
+            x,
+            memory,
+            causal,
+            padding,
+            use=_use_decoder_block_again,
+        ),
+        case("one token, one to read", 2, normal(3, 1, 4), normal(3, 1, 4, seed=1)),
+        case("transposed views", 2, normal(2, 6, 4).mT, normal(2, 6, 5, seed=1).mT, causal),
+        case("float64", 3, normal(2, 4, 6, dtype=double), normal(2, 5, 6, seed=1, dtype=double)),
+    ]
+
+
+@exercise.holds
+def _works_inside_a_model(part: Part) -> None:
+    with mock.patch.object(decoder, "DecoderBlock", part):
+        blocks = [decoder.decoder_block(6, 3) for _ in range(2)]
+    embed, read = Embedding(7, 6), encoder.Encoder(Embedding(8, 6), [], nn.Identity())
+    model = decoder.Seq2Seq(read, embed, blocks, encoder.LayerNorm(6), Linear(6, 7))
+    source, target = inputs.integers(2, 5, below=8), inputs.integers(2, 4, below=7)
+    scores = model(source, target)
+    other = torch.cat([target[:, :-1], (target[:, -1:] + 1) % 7], 1)
+    if not torch.allclose(model(source, other)[:, :-1], scores[:, :-1], atol=1e-5):
+        raise Wrong("Alone your block is right, but inside a model a token sees those behind it.")
+    if torch.allclose(model((source + 1) % 8, target), scores, atol=1e-5):
+        raise Wrong("Alone your block is right, but inside a model the source has no influence.")
+
+
+@exercise.alternative
+class DecoderSteps(decoder.DecoderBlock):
+    """Right: the block in steps. Each version below does one of them otherwise."""
+
+    def forward(self, x, memory, self_mask=None, memory_mask=None):
+        x = self.look_back(x, memory, self_mask, memory_mask)
+        x = self.read(x, memory, self_mask, memory_mask)
+        return self.step(x, self.feed_forward, self.norm3)
+
+    def look_back(self, x, memory, self_mask, memory_mask):
+        attend = lambda stream: self.self_attention(stream, stream, self_mask)  # noqa: E731
+        return self.step(x, attend, self.norm1)
+
+    def read(self, x, memory, self_mask, memory_mask):
+        attend = lambda stream: self.cross_attention(stream, memory, memory_mask)  # noqa: E731
+        return self.step(x, attend, self.norm2)
+
+    def step(self, x, sublayer, norm):
+        return x + sublayer(norm(x)) if self.norm_first else norm(x + sublayer(x))
+
+
+@exercise.mistake(
+    "In the second step the memory asks and your target is asked. The result would have "
+    "the length of the source. Queries come from `x`."
+)
+class SwappedQueryMemory(DecoderSteps):
+    def read(self, x, memory, self_mask, memory_mask):
+        attend = lambda stream: self.cross_attention(memory, stream, memory_mask)  # noqa: E731
+        return self.step(x, attend, self.norm2)
+
+
+@exercise.mistake(
+    "You use `self_mask` for the memory. The source is known as a whole, every token may "
+    "look at all of it: its mask is `memory_mask`."
+)
+class CausalMaskOnMemory(DecoderSteps):
+    def read(self, x, memory, self_mask, memory_mask):
+        return super().read(x, memory, None, self_mask)
+
+
+@exercise.mistake(
+    "You swapped the masks: `self_mask` is for the first step, `memory_mask` for the second."
+)
+class MasksSwapped(DecoderSteps):
+    def look_back(self, x, memory, self_mask, memory_mask):
+        return super().look_back(x, memory, memory_mask, None)
+
+    def read(self, x, memory, self_mask, memory_mask):
+        return super().read(x, memory, None, self_mask)
+
+
+@exercise.mistake(
+    "Your second step asks the target again and never reads `memory`. Give it to "
+    "`self.cross_attention`, with its mask."
+)
+class SelfAttentionTwice(DecoderSteps):
+    def read(self, x, memory, self_mask, memory_mask):
+        attend = lambda stream: self.cross_attention(stream, mask=self_mask)  # noqa: E731
+        return self.step(x, attend, self.norm2)
+
+
+@exercise.mistake(
+    "You give the second step its mask but not the memory, so the target asks itself "
+    "again. Pass `memory=memory` on."
+)
+class MemoryNotPassedOn(DecoderSteps):
+    def read(self, x, memory, self_mask, memory_mask):
+        attend = lambda stream: self.cross_attention(stream, mask=memory_mask)  # noqa: E731
+        return self.step(x, attend, self.norm2)
+
+
+@exercise.mistake("You leave out the second step, so the source has no influence.")
+class NeverReads(DecoderSteps):
+    def read(self, x, memory, self_mask, memory_mask):
+        return x
+
+
+@exercise.mistake(
+    "You use `self.self_attention` for the memory too. Looking back and reading are two "
+    "things to learn: the second step has `self.cross_attention`."
+)
+class SameAttentionForBoth(DecoderSteps):
+    def read(self, x, memory, self_mask, memory_mask):
+        attend = lambda stream: self.self_attention(stream, memory, memory_mask)  # noqa: E731
+        return self.step(x, attend, self.norm2)
+
+
+@exercise.mistake(
+    "You look back with `self.cross_attention` and read with `self.self_attention`. "
+    "Weights of other models would land in the wrong place."
+)
+class AttentionsSwapped(DecoderSteps):
+    def look_back(self, x, memory, self_mask, memory_mask):
+        attend = lambda stream: self.cross_attention(stream, mask=self_mask)  # noqa: E731
+        return self.step(x, attend, self.norm1)
+
+    def read(self, x, memory, self_mask, memory_mask):
+        attend = lambda stream: self.self_attention(stream, memory, memory_mask)  # noqa: E731
+        return self.step(x, attend, self.norm2)
+
+
+@exercise.mistake("You do not pass `self_mask` on, so every target token sees those behind it.")
+class SelfMaskNotPassedOn(DecoderSteps):
+    def look_back(self, x, memory, self_mask, memory_mask):
+        return super().look_back(x, memory, None, None)
+
+
+@exercise.mistake("You do not pass `memory_mask` on, so padding in the source is read.")
+class MemoryMaskNotPassedOn(DecoderSteps):
+    def read(self, x, memory, self_mask, memory_mask):
+        return super().read(x, memory, None, None)
+
+
+@exercise.mistake(
+    "You pass neither mask on: `self_mask` goes to the first step, `memory_mask` to the second."
+)
+class NoMasksPassedOn(DecoderSteps):
+    def forward(self, x, memory, self_mask=None, memory_mask=None):
+        return super().forward(x, memory)
+
+
+@exercise.mistake(
+    "You norm the memory. Only what a sublayer reads of the stream is normed: the encoder "
+    "ends with a norm of its own."
+)
+class MemoryNormed(DecoderSteps):
+    def read(self, x, memory, self_mask, memory_mask):
+        memory = self.norm2(memory) if self.norm_first else memory
+        return super().read(x, memory, self_mask, memory_mask)
+
+
+@exercise.mistake(
+    "You read the memory before you look back. First self-attention, then the memory."
+)
+class ReadsTheMemoryFirst(DecoderSteps):
+    def forward(self, x, memory, self_mask=None, memory_mask=None):
+        x = self.read(x, memory, self_mask, memory_mask)
+        x = self.look_back(x, memory, self_mask, memory_mask)
+        return self.step(x, self.feed_forward, self.norm3)
+
+
+@exercise.mistake("You return after the two attentions. The third step is the feed-forward net.")
+class NoFeedForward(DecoderSteps):
+    def forward(self, x, memory, self_mask=None, memory_mask=None):
+        x = self.look_back(x, memory, self_mask, memory_mask)
+        return self.read(x, memory, self_mask, memory_mask)
+
+
+@exercise.mistake("You use `self.norm1` in all steps. Each has its own: norm1, norm2, norm3.")
+class OneNormForAll(DecoderSteps):
+    def step(self, x, sublayer, norm):
+        return super().step(x, sublayer, self.norm1)
+
+
+@exercise.mistake("Your feed-forward step uses `self.norm2`. Its own is `self.norm3`.")
+class SecondNormAgain(DecoderSteps):
+    def forward(self, x, memory, self_mask=None, memory_mask=None):
+        x = self.look_back(x, memory, self_mask, memory_mask)
+        x = self.read(x, memory, self_mask, memory_mask)
+        return self.step(x, self.feed_forward, self.norm2)
+
+
+@exercise.mistake(
+    "You do not look at `self.norm_first`: yours is always pre-norm. "
+    "`encoder.residual_step` takes it as its last argument."
+)
+class NormFirstIgnored(DecoderSteps):
+    def step(self, x, sublayer, norm):
+        return x + sublayer(norm(x))
+
+
+@exercise.mistake(
+    "You do not look at `self.norm_first`: yours is always post-norm. "
+    "`encoder.residual_step` takes it as its last argument."
+)
+class AlwaysPostNorm(DecoderSteps):
+    def step(self, x, sublayer, norm):
+        return norm(x + sublayer(x))
+
+
+@exercise.mistake(
+    "You pass the stream through the sublayers without adding to it. `encoder.residual_step` adds."
+)
+class ForgotResidual(DecoderSteps):
+    def step(self, x, sublayer, norm):
+        return sublayer(norm(x)) if self.norm_first else norm(sublayer(x))
+
+
+@exercise.alternative
+class DecoderInBranches(decoder.DecoderBlock):
+    """Right: both orders are written out."""
+
+    def forward(self, x, memory, self_mask=None, memory_mask=None):
+        if self.norm_first:
+            x = x + self.self_attention(self.norm1(x), mask=self_mask)
+            x = x + self.cross_attention(self.norm2(x), memory, mask=memory_mask)
+            return x + self.feed_forward(self.norm3(x))
+        x = self.norm1(x + self.self_attention(x, mask=self_mask))
+        x = self.norm2(x + self.cross_attention(x, memory, mask=memory_mask))
+        return self.norm3(x + self.feed_forward(x))

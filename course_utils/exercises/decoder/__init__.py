@@ -1,0 +1,1 @@
+"""The exercises of `course_utils.decoder`, one file a part."""

@@ -1,0 +1,1 @@
+"""The exercises of `course_utils.encoder`, one file a part."""

@@ -1,0 +1,1 @@
+"""The exercises of `course_utils.positions`, one file a part."""

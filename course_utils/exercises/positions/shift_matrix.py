@@ -1,0 +1,163 @@
+"""positions.shift_matrix: a step to the side is a rotation."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from course_utils.exercises.exercise import Case, Exercise
+from course_utils.exercises.positions import shared
+
+exercise = Exercise(
+    "positions.shift_matrix",
+    used_by="the experiments of this notebook: the head that looks at the previous token",
+    hints=(
+        "Moving on by k tokens turns hand i by k times its frequency. All hands turn at the same "
+        "time, and none cares about the others.",
+        "For one hand, with a = k * frequency: sin(x + a) = sin x cos a + cos x sin a, and "
+        "cos(x + a) = cos x cos a - sin x sin a.",
+        "A row [sin x, cos x] times [[cos a, -sin a], [sin a, cos a]] gives both. So the matrix "
+        "has such blocks of two on its diagonal and 0 elsewhere.",
+        "`torch.block_diag(*blocks)` puts [d_model/2, 2, 2] blocks on a diagonal. A loop that "
+        "writes the four entries of each block is fine as well.",
+    ),
+)
+
+
+def _exponential_of_k_steps(k: int, d_model: int, base: float = 10000.0) -> Tensor:
+    """The exponential of a matrix that says in which direction each pair of features moves."""
+    step = torch.zeros(d_model, d_model, dtype=torch.float64)
+    for sine in range(0, d_model, 2):
+        frequency = base ** (-sine / d_model)
+        step[sine, sine + 1], step[sine + 1, sine] = -frequency, frequency
+    return torch.matrix_exp(k * step).float()
+
+
+@exercise.cases
+def cases() -> list[Case]:
+    def case(title: str, k: int, d_model: int, **base: float) -> Case:
+        arguments = {"k": k, "d_model": d_model, **base}
+        shown = ", ".join(f"{name}={value:g}" for name, value in arguments.items())
+        return Case(title, arguments, _exponential_of_k_steps, shown=f"shift_matrix({shown})")
+
+    return [
+        case("one token on, two frequencies", 1, 4, base=100.0),
+        case("three tokens on", 3, 8),
+        case("back", -2, 6),
+        case("another base", 5, 10, base=50.0),
+        case("one frequency", 4, 2),
+        case("not at all", 0, 6),
+        case("far", 30, 12),
+    ]
+
+
+def _rotations(sines: Tensor, cosines: Tensor) -> Tensor:
+    """Blocks that turn a row of a sine and a cosine on."""
+    blocks = torch.stack((cosines, -sines, sines, cosines), dim=-1).unflatten(-1, (2, 2))
+    return torch.block_diag(*blocks)
+
+
+@exercise.mistake(
+    "Your matrix moves back by k, not on: it is the transposed one. A row is multiplied "
+    "from the left, positions[t] @ matrix, so the minus stands in the upper right of each "
+    "block."
+)
+def rotates_wrong_way(k, d_model, base=10000.0):
+    angles = k * shared.frequencies(d_model, base)
+    return _rotations(-angles.sin(), angles.cos())
+
+
+@exercise.mistake(
+    "You turn all pairs by the same angle. Every pair has its own frequency: pair i turns "
+    "by k * base^(-2i / d_model)."
+)
+def one_frequency_for_all(k, d_model, base=10000.0):
+    angles = k * torch.ones(d_model // 2)
+    return _rotations(angles.sin(), angles.cos())
+
+
+@exercise.mistake(
+    "You add `k`. Positions are sines and cosines, and those do not move on by adding: "
+    "each pair has to be turned."
+)
+def adds_constant(k, d_model, base=10000.0):
+    return torch.eye(d_model) + k
+
+
+@exercise.mistake(
+    "Your matrix moves numbers to other features. Moving on by k tokens leaves them where "
+    "they are: each pair of features is turned in its place."
+)
+def moves_features(k, d_model, base=10000.0):
+    return torch.eye(d_model).roll(k, dims=1)
+
+
+@exercise.mistake(
+    "Your matrix moves on by one token, whatever `k` is. Pair i turns by `k` times its frequency."
+)
+def k_ignored(k, d_model, base=10000.0):
+    angles = shared.frequencies(d_model, base)
+    return _rotations(angles.sin(), angles.cos())
+
+
+@exercise.mistake(
+    "You use 10000 where it should say `base`. The matrix must turn as fast as the "
+    "positions it is made for."
+)
+def base_ignored(k, d_model, base=10000.0):
+    angles = k * shared.frequencies(d_model, 10000.0)
+    return _rotations(angles.sin(), angles.cos())
+
+
+@exercise.mistake(
+    "Your exponent is i / d_model, and it should be 2i / d_model, as in `sinusoidal_positions`."
+)
+def exponent_i_over_d(k, d_model, base=10000.0):
+    angles = k * base ** (-torch.arange(d_model // 2) / d_model)
+    return _rotations(angles.sin(), angles.cos())
+
+
+@exercise.mistake(
+    "Your matrix fits positions with all sines first and then all cosines, a legal other "
+    "layout. Here they take turns: each pair of neighbours has a block of two by two."
+)
+def blocks(k, d_model, base=10000.0):
+    angles = k * shared.frequencies(d_model, base)
+    sines, cosines = angles.sin().diag(), angles.cos().diag()
+    return torch.cat((torch.cat((cosines, -sines), 1), torch.cat((sines, cosines), 1)))
+
+
+@exercise.mistake(
+    "A minus is missing, so your blocks do not turn, they stretch. In cos(x + a) = cos x "
+    "cos a - sin x sin a one sign differs: it belongs in the upper right of each block."
+)
+def forgot_minus(k, d_model, base=10000.0):
+    angles = k * shared.frequencies(d_model, base)
+    sines, cosines = angles.sin(), angles.cos()
+    blocks = torch.stack((cosines, sines, sines, cosines), dim=-1).unflatten(-1, (2, 2))
+    return torch.block_diag(*blocks)
+
+
+@exercise.alternative
+def shift_by_writing_entries(k, d_model, base=10000.0):
+    matrix = torch.zeros(d_model, d_model)
+    for i in range(d_model // 2):
+        angle = k / base ** (2 * i / d_model)
+        matrix[2 * i, 2 * i] = matrix[2 * i + 1, 2 * i + 1] = math.cos(angle)
+        matrix[2 * i + 1, 2 * i] = math.sin(angle)
+        matrix[2 * i, 2 * i + 1] = -math.sin(angle)
+    return matrix
+
+
+@exercise.alternative
+def shift_by_powers(k, d_model, base=10000.0):
+    """One step, k times."""
+    angles = base ** (-torch.arange(0, d_model, 2, dtype=torch.float64) / d_model)
+    return torch.linalg.matrix_power(_rotations(angles.sin(), angles.cos()), k).float()
+
+
+@exercise.alternative
+def shift_by_diagonals(k, d_model, base=10000.0):
+    angles = (k * shared.frequencies(d_model, base)).repeat_interleave(2)
+    beside = angles.sin()[:-1] * (torch.arange(d_model - 1) % 2 == 0)
+    return torch.diag(angles.cos()) + torch.diag(beside, -1) - torch.diag(beside, 1)

@@ -1,0 +1,1 @@
+"""The exercises of `course_utils.projection`, one file a part."""

@@ -1,0 +1,217 @@
+"""projection.is_linear: a map that keeps sums and multiples."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from course_utils.exercises import inputs
+from course_utils.exercises.exercise import Case, Exercise
+
+exercise = Exercise(
+    "projection.is_linear",
+    used_by="the experiments of this notebook and of later ones that ask what is linear",
+    hints=(
+        "A function is linear if two things hold: f(x + y) = f(x) + f(y), and f(a x) = a f(x). You "
+        "cannot try all vectors, but random ones give a function away quickly.",
+        "Both rules are in one: f(a x + b y) = a f(x) + b f(y). Take `x` and `y` from "
+        "`torch.randn(d)`, with positive and negative numbers, and `a` and `b` likewise.",
+        "Rounding makes the two sides differ a little. Compare with "
+        "`torch.allclose(left, right, atol=1e-4)`, not with `==`.",
+        "Repeat it a few times: one pair of vectors can pass by chance. Return False as soon as "
+        "one fails.",
+    ),
+)
+
+
+Function = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class _Named:
+    """A function of vectors that is shown as its formula."""
+
+    formula: str
+    rule: Function
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.rule(x)
+
+    def __repr__(self) -> str:
+        return self.formula
+
+
+def _times(weight: Tensor) -> Function:
+    return lambda x: x @ weight.T.to(x.dtype)
+
+
+def _cases_of(linear: bool, d: int, functions: dict[str, Function]) -> list[Case]:
+    answer = "is linear" if linear else "is not linear"
+    return [
+        Case(f"{formula} {answer}", {"f": _Named(formula, rule), "d": d}, lambda f, d: linear)
+        for formula, rule in functions.items()
+    ]
+
+
+@exercise.cases
+def cases() -> list[Case]:
+    weight, offset = inputs.normal(3, 8), torch.tensor([2.0, 0.0, -1.0])
+    line = F.normalize(inputs.normal(1, 8, seed=2)).repeat(8, 1)
+    quarter_turn = torch.tensor([[0.0, -1.0], [1.0, 0.0]])
+    return [
+        *_cases_of(True, 8, {"f(x) = 3x": lambda x: 3 * x}),
+        *_cases_of(False, 8, {"f(x) = x + 1": lambda x: x + 1}),
+        *_cases_of(
+            True,
+            8,
+            {
+                "f(x) = W x, from 8 numbers to 3": _times(weight),
+                "f(x) = x projected onto a line": lambda x: _times(line * line[0][:, None])(x),
+                "f(x) = x - mean of x": lambda x: x - x.mean(-1, keepdim=True),
+                "f(x) = x in reverse order": lambda x: x.flip(-1),
+                "f(x) = 0": lambda x: 0 * x,
+            },
+        ),
+        *_cases_of(
+            False,
+            8,
+            {
+                "f(x) = W x + b": lambda x: _times(weight)(x) + offset.to(x.dtype),
+                "f(x) = |x|": lambda x: x.abs(),
+                "f(x) = x * x": lambda x: x * x,
+                "f(x) = relu(x)": lambda x: x.clamp_min(0),
+                "f(x) = x + 0.1": lambda x: x + 0.1,
+                "f(x) = 1": lambda x: torch.ones_like(x),
+                "f(x) = x sorted": lambda x: x.sort(dim=-1).values,
+                "f(x) = softmax(x)": lambda x: x.softmax(-1),
+                "f(x) = the length of x": lambda x: x.norm(dim=-1),
+                "f(x) = x * its first number": lambda x: x * x[..., :1],
+                "f(x) = x, but never more than 1": lambda x: x.clamp_max(1),
+                "f(x) = smallest plus largest of x": lambda x: x.amin(-1) + x.amax(-1),
+            },
+        ),
+        *_cases_of(True, 64, {"f(x) = the running sum of x": lambda x: x.cumsum(-1)}),
+        *_cases_of(False, 64, {"f(x) = the largest of x": lambda x: x.amax(-1)}),
+        *_cases_of(True, 2, {"f(x) = x turned by 90 degrees": _times(quarter_turn)}),
+        *_cases_of(True, 1, {"f(x) = -2x, for single numbers": lambda x: -2 * x}),
+    ]
+
+
+def _close(a: Tensor, b: Tensor) -> bool:
+    return torch.allclose(a, b, rtol=1e-3, atol=1e-4)
+
+
+def _scales(f: Function, a: float, x: Tensor) -> bool:
+    return _close(f(a * x), a * f(x))
+
+
+@exercise.mistake(
+    "You only test f(a x) = a f(x) with positive a. |x|, relu and sorting pass that. Use "
+    "two vectors, f(x + y) = f(x) + f(y), and negative numbers too."
+)
+def only_homogeneity(f: Function, d: int) -> bool:
+    return all(_scales(f, a, torch.randn(d)) for a in (0.5, 2.0, 3.0))
+
+
+@exercise.mistake(
+    "You only test f(a x) = a f(x). Functions that are not linear pass that, such as "
+    "smallest plus largest. Test sums of two vectors as well."
+)
+def scales_by_any_number(f: Function, d: int) -> bool:
+    return all(_scales(f, a, torch.randn(d)) for a in (2.0, -1.0, -3.0))
+
+
+def _adds(f: Function, x: Tensor, y: Tensor) -> bool:
+    return _close(f(x + y), f(x) + f(y))
+
+
+@exercise.mistake(
+    "W x + b passes your test. It is affine, not linear: f(0) is b and not 0. Do not "
+    "subtract the offset, and do not only test differences."
+)
+def affine_counts_as_linear(f: Function, d: int) -> bool:
+    zero = f(torch.zeros(d))
+    return _adds(lambda x: f(x) - zero, torch.randn(d), torch.randn(d))
+
+
+@exercise.mistake(
+    "You only look whether f(0) is 0. That must hold, but x * x passes it as well. Test "
+    "f(x + y) = f(x) + f(y) on random vectors."
+)
+def tests_one_point_zero(f: Function, d: int) -> bool:
+    return not f(torch.zeros(d)).any()
+
+
+@exercise.mistake(
+    "Your random vectors have no negative numbers (`torch.rand` gives 0 to 1), so |x| and "
+    "relu look like f(x) = x. Use `torch.randn`."
+)
+def only_positive_vectors(f: Function, d: int) -> bool:
+    return all(_adds(f, torch.rand(d), torch.rand(d)) for _ in range(4))
+
+
+@exercise.mistake(
+    "You add up the numbers of the results before comparing them. A sorted vector has the "
+    "same sum, yet sorting is not linear. Compare number by number."
+)
+def compares_sums(f: Function, d: int) -> bool:
+    x, y = torch.randn(2, d)
+    return _close(f(x + y).sum(), f(x).sum() + f(y).sum())
+
+
+@exercise.mistake(
+    "You demand that both sides are exactly equal. Floating-point numbers are rounded, so "
+    "they differ in the last digit. Use `torch.allclose`."
+)
+def demands_exact_equality(f: Function, d: int) -> bool:
+    pairs = torch.randn(4, 2, d)
+    return all(torch.equal(f(x + y), f(x) + f(y)) for x, y in pairs)
+
+
+@exercise.mistake(
+    "Your answers are right, but each is a tensor. Make it a plain True or False with `bool(...)`."
+)
+def returns_tensor(f: Function, d: int) -> Tensor:
+    return torch.tensor(is_linear_by_two_tests(f, d))
+
+
+@exercise.mistake("You answer True to every function. Return False where the two sides differ.")
+def always_true(f: Function, d: int) -> bool:
+    return True
+
+
+@exercise.alternative
+def is_linear_by_two_tests(f: Function, d: int) -> bool:
+    for _ in range(10):
+        x, y, a = torch.randn(d), torch.randn(d), torch.randn(()).item()
+        if not (_adds(f, x, y) and _scales(f, a, x)):
+            return False
+    return True
+
+
+@exercise.alternative
+def is_linear_by_its_matrix(f: Function, d: int) -> bool:
+    """A linear map is known by what it makes of the basis vectors."""
+    matrix = torch.stack([f(basis) for basis in torch.eye(d)], dim=-1)
+    vectors = [5 * torch.randn(d) for _ in range(5)]
+    return all(torch.allclose(f(x), matrix @ x, atol=1e-4) for x in vectors)
+
+
+@exercise.alternative
+def is_linear_in_float64(f: Function, d: int) -> bool:
+    pairs = torch.randn(10, 2, d, dtype=torch.float64)
+    gaps = [f(x + 3 * y) - f(x) - 3 * f(y) for x, y in pairs]
+    return all(gap.abs().max().item() < 1e-6 for gap in gaps)
+
+
+@exercise.alternative
+def is_linear_by_numpy(f: Function, d: int) -> bool:
+    generator = np.random.default_rng(1)
+    for _ in range(20):
+        x, y = torch.from_numpy(generator.uniform(-9, 9, (2, d)).astype(np.float32))
+        if not np.allclose(f(2 * x - 3 * y), 2 * f(x) - 3 * f(y), rtol=1e-2, atol=1e-2):
+            return False
+    return True

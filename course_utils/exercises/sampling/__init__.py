@@ -1,0 +1,1 @@
+"""The exercises of `course_utils.sampling`, one file a part."""

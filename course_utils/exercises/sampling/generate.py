@@ -1,0 +1,295 @@
+"""sampling.generate: one token after the other."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from course_utils.exercises import inputs
+from course_utils.exercises.exercise import Case, Exercise, Part
+from course_utils.exercises.sampling import shared
+
+exercise = Exercise(
+    "sampling.generate",
+    used_by="`stream`, and by every text that a model of this course writes",
+    hints=(
+        "Repeat `n_new` times: ask the model, look at the last place, choose, append.",
+        "`model(ids)` scores what follows every token. What follows the text is at the last place: "
+        "`[:, -1]`.",
+        "`choose(logits, ids)` gives one token for each row. `chosen[:, None]` makes a column of "
+        "them, and `torch.cat((…, …), dim=1)` puts it behind the text.",
+        "With a `context` the model is given `ids[:, -context:]`. Cut what the model reads, not "
+        "the text itself.",
+    ),
+)
+
+
+def _best(logits: Tensor, ids: Tensor) -> Tensor:
+    return logits.argmax(-1)
+
+
+def _by_logits_and_text(logits: Tensor, ids: Tensor) -> Tensor:
+    """Depends on the size of the logits and on the whole text."""
+    size = (3 * logits.abs().sum(-1)).long()
+    places = torch.arange(1, ids.shape[1] + 1)
+    return (size + (ids * places).sum(-1)) % logits.shape[-1]
+
+
+def _generate_by_hand(
+    model: Callable, ids: Tensor, n_new: int, choose: Callable, context: int | None = None
+) -> Tensor:
+    """One row after the other, as lists."""
+    texts = ids.tolist()
+    for text in texts:
+        for _ in range(n_new):
+            seen = text[-context:] if context else text
+            logits = model(torch.tensor([seen]))[0][len(seen) - 1]
+            text.append(int(choose(logits[None], torch.tensor([text]))))
+    return torch.tensor(texts)
+
+
+@exercise.cases
+def cases() -> list[Case]:
+    def case(title: str, ids: Tensor, n_new: int, choose: Callable, **context: Any) -> Case:
+        model = shared.Teller(longest=context.get("context"))
+        arguments = {"model": model, "ids": ids, "n_new": n_new, "choose": choose, **context}
+        given = "".join(f", {name}={value}" for name, value in context.items())
+        call = f"generate(model, ids, {n_new}, choose{given})"
+        return Case(title, arguments, _generate_by_hand, shown=call)
+
+    several = inputs.integers(3, 5, below=7)
+    return [
+        case("two new tokens", torch.tensor([[1, 4, 2]]), 2, _best),
+        case("several texts", several, 6, _best),
+        case("a choice that looks at the text", several, 6, _by_logits_and_text),
+        case("one token to begin with", several[:, :1], 5, _by_logits_and_text),
+        case("as many texts as tokens", inputs.integers(4, 4, below=7), 4, _best),
+        case("nothing new", several, 0, _best),
+        case("one new token", several, 1, _by_logits_and_text),
+        case("a short context", several, 6, _by_logits_and_text, context=3),
+        case("a context of one token", several, 4, _by_logits_and_text, context=1),
+        case("a context that is filled on the way", several, 6, _by_logits_and_text, context=8),
+        case("a context that is never full", several, 4, _best, context=20),
+        case("no context", several, 4, _by_logits_and_text, context=None),
+        case("a transposed view", several.T, 3, _by_logits_and_text),
+    ]
+
+
+class _Writer:
+    """`generate` in steps, which the mistakes below replace one by one."""
+
+    def __call__(self, model, ids, n_new, choose, context=None):
+        for _ in range(n_new):
+            logits = self.look(model(self.seen(ids, context)))
+            ids = self.put(ids, self.pick(choose, logits, ids, context))
+        return ids
+
+    def seen(self, ids, context):
+        return ids if context is None else ids[:, -context:]
+
+    def look(self, logits):
+        return logits[:, -1]
+
+    def pick(self, choose, logits, ids, context):
+        return choose(logits, ids)
+
+    def put(self, ids, chosen):
+        return torch.cat((ids, chosen[:, None]), dim=1)
+
+
+def _made(steps: type) -> Part:
+    """The part that takes these steps."""
+    return steps()
+
+
+@exercise.mistake(
+    "You choose from the logits at the first place: what follows the first token, which is "
+    "known. Look at the last place, `[:, -1]`."
+)
+@_made
+class UsesFirstPositionLogits(_Writer):
+    def look(self, logits):
+        return logits[:, 0]
+
+
+@exercise.mistake(
+    "You average the logits of all places. Each says what follows its own token: only the "
+    "last one is new."
+)
+@_made
+class MeanOfPositions(_Writer):
+    def look(self, logits):
+        return logits.mean(1)
+
+
+@exercise.mistake(
+    "`[-1]` is the last text of the batch. The last place of every text is `[:, -1]`."
+)
+@_made
+class LastRow(_Writer):
+    def look(self, logits):
+        return logits[-1]
+
+
+@exercise.mistake(
+    "You give the model the whole text, however long. With a `context` it can read only "
+    "the last so many tokens."
+)
+@_made
+class NoCropToContext(_Writer):
+    def seen(self, ids, context):
+        return ids
+
+
+@exercise.mistake(
+    "You keep the beginning of the text and cut its end. The model needs the last "
+    "`context` tokens: `ids[:, -context:]`."
+)
+@_made
+class CropsTheWrongEnd(_Writer):
+    def seen(self, ids, context):
+        return ids if context is None else ids[:, :context]
+
+
+@exercise.mistake("You give the model one token less than it could read.")
+@_made
+class CropsOneTooMany(_Writer):
+    def seen(self, ids, context):
+        return ids if context is None else ids[:, -max(context - 1, 1) :]
+
+
+@exercise.mistake(
+    "You give the model the last token only. Without a memory it needs the whole text."
+)
+@_made
+class SeesTheLastTokenOnly(_Writer):
+    def seen(self, ids, context):
+        return ids[:, -1:]
+
+
+@exercise.mistake(
+    "You cut the text itself to the context, so its beginning is lost. Cut only what the "
+    "model reads."
+)
+@_made
+class TextLosesItsBeginning(_Writer):
+    def __call__(self, model, ids, n_new, choose, context=None):
+        for _ in range(n_new):
+            ids = self.seen(ids, context)
+            ids = self.put(ids, choose(model(ids)[:, -1], ids))
+        return ids
+
+
+@exercise.mistake(
+    "You give probabilities to `choose`, which takes logits and does its own softmax."
+)
+@_made
+class ProbabilitiesToChoose(_Writer):
+    def pick(self, choose, logits, ids, context):
+        return choose(logits.softmax(-1), ids)
+
+
+@exercise.mistake("You always take the best token. Let `choose` decide.")
+@_made
+class SamplesFromLogitsNotChoose(_Writer):
+    def pick(self, choose, logits, ids, context):
+        return logits.argmax(-1)
+
+
+@exercise.mistake(
+    "You give `choose` the cut text. It should know all of it: a penalty counts what was "
+    "said long ago, too."
+)
+@_made
+class ChoosesFromTheCut(_Writer):
+    def pick(self, choose, logits, ids, context):
+        return choose(logits, self.seen(ids, context))
+
+
+@exercise.mistake("You return the new tokens alone. Return the text with them.")
+@_made
+class NewTokensOnly(_Writer):
+    def __call__(self, model, ids, n_new, choose, context=None):
+        return super().__call__(model, ids, n_new, choose, context)[:, ids.shape[1] :]
+
+
+@exercise.mistake(
+    "You ask the model about the same text every time. What it chose must be there when it "
+    "is asked again."
+)
+@_made
+class ForgetsToAppend(_Writer):
+    def __call__(self, model, ids, n_new, choose, context=None):
+        text = ids
+        for _ in range(n_new):
+            text = self.put(text, choose(model(self.seen(ids, context))[:, -1], ids))
+        return text
+
+
+@exercise.mistake("You append to the first text every time, so only the last token stays.")
+@_made
+class KeepsOnlyTheLast(_Writer):
+    def __call__(self, model, ids, n_new, choose, context=None):
+        start = ids
+        for _ in range(n_new):
+            chosen = choose(model(self.seen(ids, context))[:, -1], ids)
+            ids = self.put(start, chosen)
+        return ids
+
+
+@exercise.mistake("You put new tokens in front of the text.")
+@_made
+class PutsInFront(_Writer):
+    def put(self, ids, chosen):
+        return torch.cat((chosen[:, None], ids), dim=1)
+
+
+@exercise.mistake("You write one token more than `n_new`.")
+@_made
+class OneTooMany(_Writer):
+    def __call__(self, model, ids, n_new, choose, context=None):
+        return super().__call__(model, ids, n_new + 1, choose, context)
+
+
+@exercise.mistake(
+    "You stop when the whole text has `n_new` tokens. That is the number of new ones."
+)
+@_made
+class UpToNTokens(_Writer):
+    def __call__(self, model, ids, n_new, choose, context=None):
+        missing = max(n_new - ids.shape[1], 0)
+        return super().__call__(model, ids, missing, choose, context)
+
+
+@exercise.mistake("You append along axis 0, as if a new text began. Tokens are axis 1.")
+@_made
+class AppendsARow(_Writer):
+    def put(self, ids, chosen):
+        return torch.cat((ids, chosen[None]), dim=0)
+
+
+@exercise.alternative
+def generate_in_steps(model, ids, n_new, choose, context=None):
+    return _Writer()(model, ids, n_new, choose, context)
+
+
+@exercise.alternative
+def generate_with_columns(model, ids, n_new, choose, context=None):
+    columns = list(ids.unbind(1))
+    for _ in range(n_new):
+        text = torch.stack(columns, dim=1)
+        seen = text[:, -(context or text.shape[1]) :]
+        columns.append(choose(model(seen)[:, -1, :], text))
+    return torch.stack(columns, dim=1)
+
+
+@exercise.alternative
+def generate_by_recursion(model, ids, n_new, choose, context=None):
+    if n_new == 0:
+        return ids
+    start = max(0, ids.shape[1] - context) if context is not None else 0
+    chosen = choose(model(ids[:, start:])[:, -1], ids)
+    return generate_by_recursion(
+        model, torch.hstack((ids, chosen.unsqueeze(1))), n_new - 1, choose, context
+    )

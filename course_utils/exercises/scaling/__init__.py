@@ -1,0 +1,1 @@
+"""The exercises of `course_utils.scaling`, one file a part."""

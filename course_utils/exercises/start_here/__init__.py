@@ -1,0 +1,1 @@
+"""The exercises of `course_utils.start_here`, one file a part."""

@@ -1,0 +1,1 @@
+"""The exercises of `course_utils.training`, one file a part."""

@@ -1,0 +1,185 @@
+"""training.attention_score_grad: what flows back through a softmax."""
+
+import torch
+from torch import Tensor
+
+from course_utils.exercises import inputs
+from course_utils.exercises.exercise import Case, Exercise
+
+exercise = Exercise(
+    "training.attention_score_grad",
+    used_by="notebook 07, where it agrees with what `backward` computes",
+    hints=(
+        "Each row is a softmax of its own. If one score rises, its weight rises and all others of "
+        "the row fall: so the gradient has two terms.",
+        "The derivative of weight i by score j is P_i · (1 if i = j else 0) - P_i · P_j. Multiply "
+        "with the gradient of weight i and sum over i.",
+        "What comes out is P · (dP - mean), where mean is the row's mean of dP, weighted with P. "
+        "The weights of a row add up to 1, so it is the sum of P · dP.",
+        "`.sum(-1, keepdim=True)` keeps the axis, so that the mean of a row meets its own row.",
+    ),
+)
+
+
+@exercise.cases
+def cases() -> list[Case]:
+    def case(title: str, weights: Tensor, weights_grad: Tensor) -> Case:
+        arguments = {"weights": weights, "weights_grad": weights_grad}
+        call = "attention_score_grad(weights, weights_grad)"
+        return Case(title, arguments, score_grad_by_autograd, shown=call)
+
+    def drawn(*shape: int, scale: float = 2.0, dtype: torch.dtype = torch.float64) -> tuple:
+        weights = torch.softmax(scale * inputs.normal(*shape, dtype=torch.float64), -1)
+        return weights.to(dtype), 3 * inputs.normal(*shape, seed=1, dtype=dtype)
+
+    normal = inputs.normal
+    single = torch.float32
+    causal = normal(2, 4, 4).masked_fill(~torch.ones(4, 4, dtype=torch.bool).tril(), -torch.inf)
+    small = torch.tensor([[0.5, 0.25, 0.25], [0.1, 0.8, 0.1]])
+    return [
+        case("two queries, three keys", small, torch.tensor([[4.0, 0.0, 8.0], [10.0, 0.0, -10.0]])),
+        case("one text", *drawn(3, 5, dtype=single)),
+        case("as many queries as keys", *drawn(4, 4, dtype=single)),
+        case("two texts, three heads", *drawn(2, 3, 4, 5, dtype=single)),
+        case("everything of the same size", *drawn(3, 3, 3, 3, dtype=single)),
+        case("a causal mask", torch.softmax(causal, -1), normal(2, 4, 4, seed=1)),
+        case("even weights", torch.full((3, 4), 0.25), 5 * normal(3, 4)),
+        case("all weight on one key", torch.eye(3, 4), 5 * normal(3, 4)),
+        case("one key alone", torch.ones(2, 3, 1), normal(2, 3, 1)),
+        case(
+            "every weight has the same gradient",
+            drawn(2, 4, 5)[0].float(),
+            torch.full((2, 4, 5), 7.0),
+        ),
+        case("very uneven weights", *drawn(3, 6, scale=8.0, dtype=single)),
+        case(
+            "transposed views", *(each.contiguous().mT.contiguous().mT for each in drawn(2, 4, 5))
+        ),
+        case("float64", *drawn(2, 3, 4)),
+        case("bfloat16", *drawn(2, 3, 4, dtype=torch.bfloat16)),
+    ]
+
+
+@exercise.mistake(
+    "You use P · (1 - P), as if every weight depended on its own score only. That is a "
+    "sigmoid. In a softmax one score moves all weights of its row."
+)
+def elementwise_sigmoid_like(weights, weights_grad):
+    return weights * (1 - weights) * weights_grad
+
+
+@exercise.mistake(
+    "You return P · dP. If a score rises, all other weights of its row fall: subtract the "
+    "row's weighted mean from dP first."
+)
+def forgot_row_term(weights, weights_grad):
+    return weights * weights_grad
+
+
+@exercise.mistake(
+    "You sum over the queries, axis -2. Softmax went along the keys, so its way back does "
+    "too: axis -1."
+)
+def sum_over_queries(weights, weights_grad):
+    return weights * (weights_grad - (weights * weights_grad).sum(-2, keepdim=True))
+
+
+@exercise.mistake(
+    "You take one sum of the whole tensor. Every row has its own: `sum(-1, keepdim=True)`."
+)
+def sum_over_everything(weights, weights_grad):
+    return weights * (weights_grad - (weights * weights_grad).sum())
+
+
+@exercise.mistake(
+    "Your sums have one axis less than the weights, so they meet the wrong axis: an error, "
+    "or silently wrong numbers where the sizes happen to fit. Use `keepdim=True`."
+)
+def forgot_keepdim(weights, weights_grad):
+    return weights * (weights_grad - (weights * weights_grad).sum(-1))
+
+
+@exercise.mistake(
+    "You subtract the plain mean of the gradients. Weigh them with P: the sum of P · dP."
+)
+def plain_mean(weights, weights_grad):
+    return weights * (weights_grad - weights_grad.mean(-1, keepdim=True))
+
+
+@exercise.mistake(
+    "You take the mean of P · dP. The weights add up to 1 already, so their weighted mean "
+    "is the sum."
+)
+def mean_of_products(weights, weights_grad):
+    return weights * (weights_grad - (weights * weights_grad).mean(-1, keepdim=True))
+
+
+@exercise.mistake(
+    "You return dP minus the weighted mean. Multiply that with P: a score that gets no "
+    "weight hardly matters."
+)
+def not_weighted_outside(weights, weights_grad):
+    return weights_grad - (weights * weights_grad).sum(-1, keepdim=True)
+
+
+@exercise.mistake(
+    "You subtract the same number from every P · dP. The row's mean is multiplied with P "
+    "as well: P · (dP - mean)."
+)
+def row_term_not_weighted(weights, weights_grad):
+    products = weights * weights_grad
+    return products - products.sum(-1, keepdim=True)
+
+
+@exercise.mistake(
+    "You subtract the other way round: training would go uphill. It is dP minus the mean."
+)
+def sign_flipped(weights, weights_grad):
+    return weights * ((weights * weights_grad).sum(-1, keepdim=True) - weights_grad)
+
+
+@exercise.mistake(
+    "That is the way back through a log-softmax. Here the weights themselves were used: "
+    "P · (dP - mean)."
+)
+def gradient_of_log_softmax(weights, weights_grad):
+    return weights_grad - weights * weights_grad.sum(-1, keepdim=True)
+
+
+@exercise.mistake(
+    "Your numbers are right, but `-=` changes the caller's gradient. Write `weights_grad - …`."
+)
+def subtracts_in_place(weights, weights_grad):
+    weights_grad -= (weights * weights_grad).sum(-1, keepdim=True)
+    return weights * weights_grad
+
+
+@exercise.alternative
+def score_grad_by_autograd(weights: Tensor, weights_grad: Tensor) -> Tensor:
+    """torch's own way back through a softmax that gives these weights."""
+    scores = weights.detach().double().log().requires_grad_()
+    softmax = torch.softmax(scores, -1)
+    (gradient,) = torch.autograd.grad(softmax, scores, weights_grad.detach().double())
+    return gradient.to(weights.dtype)
+
+
+@exercise.alternative
+def score_grad_by_jacobian(weights, weights_grad):
+    jacobian = torch.diag_embed(weights) - weights[..., :, None] * weights[..., None, :]
+    return torch.einsum("...ij,...j->...i", jacobian, weights_grad)
+
+
+@exercise.alternative
+def score_grad_by_rows(weights, weights_grad):
+    rows = zip(
+        weights.reshape(-1, weights.shape[-1]),
+        weights_grad.reshape(-1, weights.shape[-1]),
+        strict=True,
+    )
+    return torch.stack([p * (dp - p @ dp) for p, dp in rows]).view(weights.shape)
+
+
+@exercise.alternative
+def score_grad_multiplied_out(weights, weights_grad):
+    products = weights_grad * weights
+    return products - weights * products.sum(dim=-1, keepdim=True)

@@ -1,0 +1,307 @@
+"""training.train_step: from a batch to new weights."""
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import SGD, AdamW, Optimizer
+
+from course_utils import training
+from course_utils.exercises import inputs
+from course_utils.exercises.exercise import Case, Exercise, Part, Wrong
+from course_utils.exercises.training import accumulate, shared
+
+exercise = Exercise(
+    "training.train_step",
+    used_by="`train`, for every step of every run",
+    hints=(
+        "Four things happen, in this order: clear the gradients, make new ones, clip them, step.",
+        "`optimiser.zero_grad()` clears them. `accumulate(model, micro_batches, cross_entropy)` "
+        "makes new ones and returns the loss.",
+        "`clip_gradients(model.parameters(), max_norm)` clips them and returns the length that "
+        "they had. Then `optimiser.step()`, and return both numbers.",
+    ),
+)
+
+
+def _use_train_step(
+    make_optimiser: Callable[..., Optimizer],
+    sizes: Sequence[int],
+    n_steps: int,
+    part: Part,
+    ids: Tensor,
+    targets: Tensor,
+    max_norm: float,
+    **weights: Tensor,
+) -> tuple[Tensor, ...]:
+    """Loss and length of the last step, and the weights after it. Old gradients lie around."""
+    model = shared.Words(**weights)
+    for each in model.parameters():
+        each.grad = torch.full_like(each, 0.3)
+    optimiser = make_optimiser(model.parameters())
+    optimiser.register_step_pre_hook(partial(_is_ready, model))
+    batches = shared.in_micro_batches(ids, targets, sizes)
+    for _ in range(n_steps):
+        loss, norm = _loss_and_norm(part(model, batches, optimiser, max_norm))
+    weights_then = [each.detach().clone() for each in model.parameters()]
+    return torch.tensor(loss), torch.tensor(norm), *weights_then
+
+
+def _is_ready(model: shared.Words, *_: Any) -> None:
+    if not model.outputs:
+        raise Wrong("Your code calls `optimiser.step()` before the model has read anything.")
+    if not any(each.grad is not None and each.grad.any() for each in model.parameters()):
+        raise Wrong("When your code calls `optimiser.step()` there are no gradients.")
+
+
+def _loss_and_norm(found: Any) -> tuple[float, float]:
+    if found is None:
+        raise Wrong("`train_step` returns None. Is the `return` missing?")
+    if not isinstance(found, tuple) or len(found) != 2:
+        raise Wrong("`train_step` should return two floats: the loss, and the gradients' length.")
+    loss, norm = found
+    return shared.a_float("train_step", loss), shared.a_float("train_step", norm)
+
+
+def _train_step_by_torch(
+    make_optimiser: Callable[..., Optimizer], n_steps: int, *arguments: Any
+) -> tuple[Tensor, ...]:
+    """One large batch, in plain torch."""
+    ids, targets, max_norm, *values = arguments
+    weights = [nn.Parameter(value.detach().clone()) for value in values]
+    optimiser = make_optimiser(weights)
+    for _ in range(n_steps):
+        optimiser.zero_grad()
+        loss = shared.cross_entropy_of_words(shared.words_logits(ids, *weights), targets)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(weights, max_norm)
+        optimiser.step()
+    return loss.detach(), norm, *(weight.detach() for weight in weights)
+
+
+@exercise.cases
+def cases() -> list[Case]:
+    def case(
+        title: str,
+        ids: Tensor,
+        targets: Tensor,
+        sizes: Sequence[int],
+        max_norm: float,
+        n_steps: int = 1,
+        make_optimiser: Callable[..., Optimizer] = partial(SGD, lr=0.5),  # noqa: B008
+    ) -> Case:
+        use = partial(_use_train_step, make_optimiser, sizes, n_steps)
+        arguments = {"ids": ids, "targets": targets, "max_norm": max_norm, **shared.words_weights()}
+        oracle = partial(_train_step_by_torch, make_optimiser, n_steps)
+        given = f"model, micro_batches of {list(sizes)} rows, optimiser, {max_norm}"
+        call = f"(*train_step({given}), *weights)"
+        return Case(title, arguments, oracle, use, call)
+
+    ids = inputs.integers(6, 4, below=6)
+    targets = inputs.integers(6, 4, below=6, seed=1)
+    padded = shared.PADDED_IDS, shared.PADDED_TARGETS
+    momentum = partial(SGD, lr=0.3, momentum=0.9)
+    adamw = partial(AdamW, lr=0.05, weight_decay=0.1)
+    return [
+        case("one micro-batch, clipped", ids[:2], targets[:2], (2,), 0.1),
+        case("one micro-batch, not clipped", ids[:2], targets[:2], (2,), 100.0),
+        case("three micro-batches", ids, targets, (2, 2, 2), 0.2),
+        case("some with more padding", *padded, (1, 1, 2), 0.3),
+        case("some with more padding, no limit", *padded, (1, 3), math.inf),
+        case("three steps", ids, targets, (4, 2), 0.25, 3),
+        case("three steps with momentum", *padded, (2, 2), 0.4, 3, momentum),
+        case("three steps of AdamW", *padded, (3, 1), 0.05, 3, adamw),
+    ]
+
+
+def _accumulated(model, micro_batches):
+    return training.accumulate(model, micro_batches, training.cross_entropy)
+
+
+def _clipped(model, max_norm):
+    return training.clip_gradients(model.parameters(), max_norm)
+
+
+@exercise.mistake(
+    "You never clear the gradients. `backward` adds to them, so every step also takes all "
+    "steps before it. Begin with `optimiser.zero_grad()`."
+)
+def no_zero_grad(model, micro_batches, optimiser, max_norm):
+    loss, norm = _accumulated(model, micro_batches), _clipped(model, max_norm)
+    optimiser.step()
+    return loss, norm
+
+
+@exercise.mistake(
+    "You clear the gradients after the step, so whatever lay there before the first one is "
+    "taken too. Begin with `optimiser.zero_grad()`."
+)
+def zero_grad_at_the_end(model, micro_batches, optimiser, max_norm):
+    loss, norm = no_zero_grad(model, micro_batches, optimiser, max_norm)
+    optimiser.zero_grad()
+    return loss, norm
+
+
+@exercise.mistake(
+    "You clear the gradients between `backward` and the step, so nothing moves. Clear them "
+    "at the beginning."
+)
+def zero_grad_before_step(model, micro_batches, optimiser, max_norm):
+    optimiser.zero_grad()
+    loss, norm = _accumulated(model, micro_batches), _clipped(model, max_norm)
+    optimiser.zero_grad()
+    optimiser.step()
+    return loss, norm
+
+
+@exercise.mistake("You step before there are gradients. First `accumulate`, then clip, then step.")
+def step_before_backward(model, micro_batches, optimiser, max_norm):
+    optimiser.zero_grad()
+    optimiser.step()
+    return _accumulated(model, micro_batches), _clipped(model, max_norm)
+
+
+@exercise.mistake("You never call `optimiser.step()`, so the weights stay what they are.")
+def forgets_step(model, micro_batches, optimiser, max_norm):
+    optimiser.zero_grad()
+    return _accumulated(model, micro_batches), _clipped(model, max_norm)
+
+
+@exercise.mistake(
+    "You clip after the step, when the gradients have done their work. Clip before it."
+)
+def clips_after_step(model, micro_batches, optimiser, max_norm):
+    optimiser.zero_grad()
+    loss = _accumulated(model, micro_batches)
+    optimiser.step()
+    return loss, _clipped(model, max_norm)
+
+
+@exercise.mistake(
+    "You clip before there are new gradients. Clip between `accumulate` and the step."
+)
+def clips_stale_gradients(model, micro_batches, optimiser, max_norm):
+    norm = _clipped(model, max_norm)
+    optimiser.zero_grad()
+    loss = _accumulated(model, micro_batches)
+    optimiser.step()
+    return loss, norm
+
+
+@exercise.mistake("You always clip at 1. Use the `max_norm` that you are given.")
+def always_clips_to_one(model, micro_batches, optimiser, max_norm):
+    return train_step_in_order(model, micro_batches, optimiser, 1.0)
+
+
+@exercise.mistake(
+    "Your step is right, but you return the length after clipping. `clip_gradients` "
+    "returns the one before: it shows how wild the batch was."
+)
+def returns_norm_after_clipping(model, micro_batches, optimiser, max_norm):
+    optimiser.zero_grad()
+    loss = _accumulated(model, micro_batches)
+    _clipped(model, max_norm)
+    optimiser.step()
+    return loss, _clipped(model, math.inf)
+
+
+@exercise.mistake("Your step is right, but you return the length first. It is loss, length.")
+def returns_swapped(model, micro_batches, optimiser, max_norm):
+    return train_step_in_order(model, micro_batches, optimiser, max_norm)[::-1]
+
+
+@exercise.mistake("Your step is right, but you return one number. Return two: loss, length.")
+def returns_loss_only(model, micro_batches, optimiser, max_norm):
+    return train_step_in_order(model, micro_batches, optimiser, max_norm)[0]
+
+
+@torch.no_grad()
+def _loss_afterwards(model, micro_batches):
+    ids, targets = (torch.cat(each) for each in zip(*micro_batches, strict=True))
+    return training.cross_entropy(model(ids), targets).item()
+
+
+@exercise.mistake(
+    "You compute the loss again after the step. The one that `accumulate` returned is "
+    "meant, and costs nothing."
+)
+def returns_loss_after_step(model, micro_batches, optimiser, max_norm):
+    _, norm = train_step_in_order(model, micro_batches, optimiser, max_norm)
+    return _loss_afterwards(model, micro_batches), norm
+
+
+@exercise.mistake("You read the first micro-batch only. All of them make one step.")
+def first_micro_batch_only(model, micro_batches, optimiser, max_norm):
+    return train_step_in_order(model, micro_batches[:1], optimiser, max_norm)
+
+
+@exercise.mistake("You make a step for every micro-batch. All of them together make one.")
+def step_for_each_micro_batch(model, micro_batches, optimiser, max_norm):
+    found = [train_step_in_order(model, [batch], optimiser, max_norm) for batch in micro_batches]
+    losses, norms = zip(*found, strict=True)
+    return sum(losses) / len(losses), norms[-1]
+
+
+@exercise.mistake(
+    "You clip after every micro-batch. Clip once, when all gradients have been added."
+)
+def clips_each_micro_batch(model, micro_batches, optimiser, max_norm):
+    optimiser.zero_grad()
+    losses = []
+    for batch, share in zip(micro_batches, shared.right_shares(micro_batches), strict=True):
+        losses.append(shared.accumulate_with(model, [batch], training.cross_entropy, [share]))
+        norm = _clipped(model, max_norm)
+    optimiser.step()
+    return sum(losses), norm
+
+
+@exercise.mistake(
+    "You divide by the number of micro-batches, padding or not. `accumulate` knows how "
+    "much each of them counts."
+)
+def mean_of_means(model, micro_batches, optimiser, max_norm):
+    optimiser.zero_grad()
+    loss = accumulate.mean_of_means(model, micro_batches, training.cross_entropy)
+    norm = _clipped(model, max_norm)
+    optimiser.step()
+    return loss, norm
+
+
+@exercise.alternative
+def train_step_in_order(model, micro_batches, optimiser, max_norm):
+    model.zero_grad()
+    loss = training.accumulate(model, micro_batches, training.cross_entropy)
+    norm = training.clip_gradients(model.parameters(), max_norm=max_norm)
+    optimiser.step()
+    return loss, norm
+
+
+@exercise.alternative
+def train_step_in_plain_torch(model, micro_batches, optimiser, max_norm):
+    optimiser.zero_grad(set_to_none=False)
+    n_targets = sum(int((targets != -100).sum()) for _, targets in micro_batches)
+    total = 0.0
+    for ids, targets in micro_batches:
+        logits = model(ids)
+        loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum") / n_targets
+        loss.backward()
+        total += loss.item()
+    norm = nn.utils.clip_grad_norm_(model.parameters(), max_norm)
+    optimiser.step()
+    return total, norm.item()
+
+
+@exercise.alternative
+def train_step_zeroes_twice(model, micro_batches, optimiser, max_norm):
+    parameters = [one for group in optimiser.param_groups for one in group["params"]]
+    for one in parameters:
+        one.grad = None
+    loss = training.accumulate(model, micro_batches, loss_fn=training.cross_entropy)
+    norm = training.clip_gradients(parameters, max_norm)
+    optimiser.step()
+    optimiser.zero_grad()
+    return loss, norm
