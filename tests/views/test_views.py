@@ -1,7 +1,6 @@
-"""The other views: heatmaps, tables of shapes, the map of the transformer, bertviz."""
+"""The other views: heatmaps, tables of shapes, the map of the transformer."""
 
 import xml.etree.ElementTree as ElementTree
-from html import unescape
 
 import matplotlib.pyplot as plt
 import pytest
@@ -9,7 +8,7 @@ import torch
 from torch import nn
 
 from course_utils import attention, views
-from course_utils.views import bertviz_bridge, transformer_map
+from course_utils.views import transformer_map
 from course_utils.views.colour import MASKED, rgb
 
 TOKENS = ["The", "car", "is", "red"]
@@ -280,37 +279,3 @@ def test_map_refuses_to_light_what_is_not_there():
 def test_map_escapes_names():
     view = views.progress_map([views.PartState('x.<b>"&', "99", True)])
     assert set(drawn_parts(view)) == {'x.<b>"&'}
-
-
-# --- bertviz -------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("view", [views.head_view, views.model_view])
-def test_bertviz_where_its_scripts_can_be_loaded(view, monkeypatch):
-    monkeypatch.setattr(bertviz_bridge, "scripts_can_be_loaded", lambda: True)
-    shown = view({"a": some_weights(2, 3, 4, 4), "b": some_weights(2, 3, 4, 4)}, TOKENS)
-    frame = ElementTree.fromstring(shown.html)
-    assert frame.tag == "iframe"
-    assert "require" in unescape(frame.get("srcdoc"))
-    assert '"The"' in frame.get("srcdoc")
-
-
-@pytest.mark.parametrize("view", [views.head_view, views.model_view])
-def test_our_explorer_and_a_reason_without_a_network(view, monkeypatch):
-    monkeypatch.setattr(bertviz_bridge, "scripts_can_be_loaded", lambda: False)
-    shown = view(some_weights(2, 3, 4, 4), TOKENS)
-    assert shown.html.startswith(f"<p>{bertviz_bridge.OFFLINE}</p>")
-    assert 'data-view="explore"' in shown.html
-    assert repr(shown).startswith(bertviz_bridge.OFFLINE)
-
-
-@pytest.mark.parametrize("answers", [True, False])
-def test_the_script_server_is_tried_for_a_short_time(answers, monkeypatch):
-    def connect(address, timeout):
-        assert (address, timeout) == (bertviz_bridge.SCRIPT_SERVER, bertviz_bridge.PATIENCE)
-        if not answers:
-            raise TimeoutError
-        return type("Connection", (), {"close": lambda self: None})()
-
-    monkeypatch.setattr(bertviz_bridge.socket, "create_connection", connect)
-    assert bertviz_bridge.scripts_can_be_loaded() is answers
