@@ -35,7 +35,7 @@ SCRIPTS = (  # a module, a file beside it, and the package that brings both
     ("mpld3", "js/d3.v5.min.js", "mpld3"),
     ("xstatic.pkg.jquery", "data/jquery.min.js", "XStatic-jQuery"),
 )
-LETTERS = 12  # of a token: bertviz gives every token the same room
+LETTERS = 9  # of a token: bertviz gives every token the same room
 DIGITS = 4  # of a number: bertviz writes all of them into the page
 FEWEST_HEADS = 4  # model_view has no room for its details beside thumbnails that are wider
 
@@ -43,13 +43,21 @@ STAND_IN = """
 window.require = window.requirejs = (names, start) => start(jQuery, d3);
 require.config = () => {};
 """
-# The frame is as high as what is drawn in it, where its page may say so.
-FIT = """
-new ResizeObserver(() => frameElement?.style.setProperty(
-  "height", `${document.documentElement.offsetHeight + 20}px`)).observe(document.body);
+WIDTH = 1010  # pixels that the widest of the views needs
+# The page is made smaller where the frame is narrower, and the frame as high as what is drawn.
+FIT = f"""
+const fit = () => {{
+  document.body.style.zoom = Math.min(1, innerWidth / {WIDTH + 20});
+  const height = document.documentElement.offsetHeight + 20;
+  frameElement?.style.setProperty("height", `${{height}}px`);
+}};
+new ResizeObserver(fit).observe(document.documentElement);
 """
 COUNT_FROM_1 = '$("option").text((_, number) => Number(number) + 1);'
-STYLE = "body { background: #fff; color: #202020; font: 14px Helvetica, Arial, sans-serif; }"
+STYLE = f"""
+body {{ background: #fff; color: #202020; width: {WIDTH}px;
+  font: 14px Helvetica, Arial, sans-serif; }}
+"""
 
 LAYER = '<label class="dropdown-label">Layer: <select id="layer"></select></label>'
 HEAD = '<label class="dropdown-label">Head: <select id="att_head"></select></label>'

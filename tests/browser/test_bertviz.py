@@ -71,7 +71,7 @@ def test_lines_are_the_weights_and_tokens_are_shown_as_text(ui: UI, notebook: st
     )
     assert sum(strengths) == pytest.approx(1, abs=1e-3)
     left = ui.cell(HEAD).frame_locator("iframe").locator("#left text")
-    expect(left).to_have_text(["The", "car</script>", "↵", "incomprehen…"])
+    expect(left).to_have_text(["The", "car</script>", "↵", "incompre…"])
 
 
 def test_the_views_answer(ui: UI, notebook: str) -> None:

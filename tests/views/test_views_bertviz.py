@@ -92,7 +92,7 @@ def test_no_token_ends_the_script_or_its_room():
     for view in every_view(some_maps(1, 1, 4, 4), ["</script>", "", " a\n", "漢" * 40]):
         assert Elements(page_of(view)).names.count("script") == 7
         shown = data_of(view)["attention"]["all"]["left_text"]
-        assert shown == ["</script>", "∅", "␣a↵", "漢漢漢漢漢…"]
+        assert shown == ["</script>", "∅", "␣a↵", "漢漢漢漢…"]
 
 
 def test_half_precision_and_gradients_do_not_matter():
