@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from course_utils.views.explorer import Maps, layers_of
-from course_utils.views.inputs import check_weights, first_sentence, labels, shorten
+from course_utils.views.inputs import check_weights, first_sentence, full_mask, labels, shorten
 from course_utils.views.page import View, json_for_script, sizes
 
 Vectors = Sequence[
@@ -156,7 +156,9 @@ def _shown(
     """Weights and tokens, as bertviz calls them."""
     asks, asked = labels(tokens, keys, *next(iter(layers.values())).shape[1:])
     for label, weights in layers.items():
-        check_weights(weights.numpy(), np.True_, f"the weights of {label!r}")
+        check_weights(
+            weights.numpy(), full_mask(None, weights.shape).numpy(), f"the weights of {label!r}"
+        )
     return {
         "attn": [_numbers(weights) for weights in layers.values()],
         "left_text": [shorten(word, LETTERS) for word in asks],
