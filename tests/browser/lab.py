@@ -29,7 +29,7 @@ from playwright.sync_api import BrowserContext, Locator, Route, expect, sync_pla
 REPOSITORY = Path(__file__).resolve().parents[2]
 WATCH = Path(__file__).parent / "watch"
 # Waits end on a state. The limit ends what hangs, and no machine is so busy that it gets there.
-PATIENCE = 300.0  # seconds
+PATIENCE = 180.0  # seconds
 CHROMIUM_OPTIONS = [
     "--disable-background-networking",
     "--disable-component-update",

@@ -19,7 +19,7 @@ torch.manual_seed(0)
 model = nn.Sequential(*(attention.MultiHeadAttention(16, 2) for _ in range(3)))
 with attention.record() as maps, views.record_vectors(attention) as vectors:
     model(torch.randn(1, 4, 16))
-tokens = ["The", "car</script>", "\\n", "incomprehensibilities"]
+tokens = ["The", "</script>", "\\n", "incomprehensibilities"]
 """
 VIEWS = (
     "views.head_view(maps, tokens)",
@@ -71,7 +71,7 @@ def test_lines_are_the_weights_and_tokens_are_shown_as_text(ui: UI, notebook: st
     )
     assert sum(strengths) == pytest.approx(1, abs=1e-3)
     left = ui.cell(HEAD).frame_locator("iframe").locator("#left text")
-    expect(left).to_have_text(["The", "car</script>", "↵", "incompre…"])
+    expect(left).to_have_text(["The", "</script>", "↵", "incompre…"])
 
 
 def test_the_views_answer(ui: UI, notebook: str) -> None:
