@@ -2,7 +2,7 @@
 
 bertviz asks a public server for require.js, d3 and jQuery each time a view is shown. Here its
 scripts run in a frame that holds all they need: d3 from the files of mpld3, jQuery from those of
-XStatic-jQuery, and three lines in place of require.js.
+XStatic-jQuery, and a stand-in for require.js.
 """
 
 import html
@@ -123,6 +123,8 @@ def record_vectors(attention: ModuleType) -> Iterator[list[tuple[Tensor, Tensor]
             model(ids)
         views.neuron_view(maps, vectors, tokens)
     """
+    if not isinstance(attention, ModuleType):
+        raise TypeError(f"attention must be the module, got {type(attention).__name__}")
     vectors: list[tuple[Tensor, Tensor]] = []
     parts = {
         name: getattr(attention, name)

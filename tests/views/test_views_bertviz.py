@@ -135,6 +135,11 @@ def test_recording_leaves_the_parts_as_they_were(model):
     assert before == (attention.attention_weights, attention.scaled_dot_product_attention)
 
 
+def test_recording_a_model_in_place_of_the_module_is_refused(model):
+    with pytest.raises(TypeError, match="must be the module, got Sequential"):
+        views.record_vectors(model).__enter__()
+
+
 @pytest.mark.parametrize("causal", [True, False])
 def test_neuron_view_knows_who_may_look_ahead(causal):
     maps = some_maps(2, 2, 4, 4)
