@@ -149,6 +149,16 @@ def hides_with_a_finite_number(query, key, mask=None, bias=None):
     return torch.softmax(scores if mask is None else scores.masked_fill(~mask, lowest), -1)
 
 
+@exercise.mistake(
+    "You take the softmax in float32, whatever comes in. That helps bfloat16, but of float64 half "
+    "the digits are lost. Compute in the dtype of the query."
+)
+def softmax_in_float32(query, key, mask=None, bias=None):
+    scores = query @ key.mT / query.shape[-1] ** 0.5
+    hidden = scores + shared.added_to_scores(query, key, mask, bias)
+    return torch.softmax(hidden, -1, dtype=torch.float32).to(query.dtype)
+
+
 @exercise.mistake("You do not use the bias. Add it to the scaled scores.")
 def bias_ignored(query, key, mask=None, bias=None):
     return shared.weigh(query, key, mask, None)

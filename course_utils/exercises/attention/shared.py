@@ -48,14 +48,8 @@ SMALL = {
     "query": torch.tensor([[[2.0, 0.0, 1.0, 1.0], [0.0, 3.0, 0.0, -1.0]]]),
     "key": torch.tensor([[[1.0, 0.0, 0.0, 2.0], [0.0, 2.0, 1.0, 0.0], [2.0, 1.0, 1.0, 1.0]]]),
 }
-
-
 SMALL_MASK = torch.tensor([[True, True, False], [False, True, True]])
-
-
 NOTHING_FOR_ONE = torch.tensor([[False, False, False], [False, True, True]])
-
-
 SMALL_BIAS = torch.tensor([[0.0, 1.0, -2.0], [3.0, 0.0, 1.0]])
 
 

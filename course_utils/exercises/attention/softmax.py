@@ -147,6 +147,14 @@ def nothing_shared_equally(scores: Tensor, dim: int = -1) -> Tensor:
     return torch.softmax(scores.clamp_min(torch.finfo(scores.dtype).min), dim)
 
 
+@exercise.mistake(
+    "You compute in float32, whatever comes in. That helps bfloat16, but of float64 half the "
+    "digits are lost. Compute in the dtype of `scores`."
+)
+def computes_in_float32(scores: Tensor, dim: int = -1) -> Tensor:
+    return torch.softmax(scores.float(), dim).to(scores.dtype)
+
+
 @exercise.mistake("You return the logarithms of the weights. Take exp at the end.")
 def log_softmax(scores: Tensor, dim: int = -1) -> Tensor:
     return torch.log_softmax(scores, dim)

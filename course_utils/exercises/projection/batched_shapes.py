@@ -10,7 +10,7 @@ Shape = Sequence[int]
 
 exercise = Exercise(
     "projection.batched_shapes",
-    used_by="the shape tracer of this notebook",
+    used_by="the questions about shapes in this notebook",
     hints=(
         "Cut each shape in two: its last two axes are a matrix, everything before them counts "
         "copies of matrices. `*batch, rows, inner = shape` does it in one line.",
