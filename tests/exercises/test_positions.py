@@ -55,7 +55,7 @@ def _kept_under(part: str, names: tuple[str, ...], copies: bool = True):
 
     @functools.wraps(reference)
     def answer(*places, **named):
-        arguments = {"base": 10000.0} | dict(zip(KEYS[part], places)) | named
+        arguments = {"base": 10000.0} | dict(zip(KEYS[part], places, strict=False)) | named
         key = tuple(arguments[name] for name in names)
         if key not in kept:
             kept[key] = reference(**arguments)
