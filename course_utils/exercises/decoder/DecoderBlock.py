@@ -6,12 +6,11 @@ from unittest import mock
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn import functional as F
 
 from course_utils import decoder, encoder
-from course_utils.exercises import inputs, layers
-from course_utils.exercises.encoder import shared
+from course_utils.exercises import blocks, inputs, layers
+from course_utils.exercises.decoder import shared
 from course_utils.exercises.exercise import Case, Exercise, Part, Wrong
 from course_utils.projection import Embedding, Linear
 
@@ -32,8 +31,8 @@ exercise = Exercise(
 
 def _simple_parts() -> dict[str, nn.Module]:
     attentions = {
-        "self_attention": shared.MeanAttention(),
-        "cross_attention": shared.MeanAttention(),
+        "self_attention": blocks.MeanAttention(),
+        "cross_attention": blocks.MeanAttention(),
     }
     norms = {"norm1": nn.Tanh(), "norm2": nn.Sigmoid(), "norm3": nn.Softsign()}
     return attentions | {"feed_forward": Linear(2, 2)} | norms
@@ -48,7 +47,7 @@ def _simple_block_by_hand(
     weight: Tensor,
     bias: Tensor,
 ) -> Tensor:
-    x = x + shared.means_up_to_each(torch.tanh(x) if norm_first else x)
+    x = x + blocks.means_up_to_each(torch.tanh(x) if norm_first else x)
     x = x if norm_first else torch.tanh(x)
     x = x + memory.mean(1, keepdim=True)
     x = x if norm_first else torch.sigmoid(x)
@@ -56,42 +55,15 @@ def _simple_block_by_hand(
     return x + made if norm_first else F.softsign(x + made)
 
 
-def _block_by_torch(
-    n_heads: int,
-    norm_first: bool,
-    weights: dict[str, Tensor],
-    x: Tensor,
-    memory: Tensor,
-    self_mask: Tensor | None,
-    memory_mask: Tensor | None,
-) -> Tensor:
-    theirs = nn.TransformerDecoderLayer(
-        x.shape[-1],
-        n_heads,
-        len(weights["feed_forward.up.bias"]),
-        dropout=0.0,
-        activation="gelu",
-        batch_first=True,
-        norm_first=norm_first,
-        device="meta",
-    )
-    masks = {
-        "tgt_mask": layers.torch_mask(self_mask, x, x, n_heads),
-        "memory_mask": layers.torch_mask(memory_mask, x, memory, n_heads),
-    }
-    names = {"self_attention": "self_attn", "cross_attention": "multihead_attn"}
-    return functional_call(theirs, layers.torch_weights(weights, names), (x, memory), masks)
-
-
 @exercise.cases
 def cases() -> list[Case]:
-    block_case = partial(shared.block_case, exercise.name)
+    block_case = partial(blocks.block_case, exercise.name)
 
     def simple(title: str, norm_first: bool) -> Case:
         arguments = {
             "x": torch.tensor([[[1.0, 0.0], [0.0, 3.0]]]),
             "memory": torch.tensor([[[2.0, 2.0], [0.0, -4.0], [1.0, -1.0]]]),
-            "self_mask": shared.causal(2),
+            "self_mask": blocks.causal(2),
             "memory_mask": None,
             "feed_forward.weight": torch.tensor([[1.0, 0.0], [1.0, 2.0]]),
             "feed_forward.bias": torch.tensor([0.0, 1.0]),
@@ -116,12 +88,12 @@ def cases() -> list[Case]:
 
         def oracle(*values: Tensor) -> Tensor:
             named = dict(zip(weights, values[len(given) :], strict=True))
-            return _block_by_torch(n_heads, norm_first, named, *values[: len(given)])
+            return shared.decoder_block_by_torch(n_heads, norm_first, named, *values[: len(given)])
 
         return block_case(title, make_parts, oracle, given | weights, norm_first, earlier)
 
     normal, boolean, double = inputs.normal, inputs.boolean, torch.float64
-    x, memory, causal = normal(2, 4, 6), normal(2, 5, 6, seed=1), shared.causal(4)
+    x, memory, causal = normal(2, 4, 6), normal(2, 5, 6, seed=1), blocks.causal(4)
     padding = torch.tensor([[True] * 3 + [False] * 2, [True] * 4 + [False]])[:, None, None]
     head_masks = boolean(2, 3, 4, 4), boolean(2, 3, 4, 5, seed=1)
     before = {
@@ -130,7 +102,7 @@ def cases() -> list[Case]:
         "self_mask": causal.T,
         "memory_mask": padding.flip(-1),
     }
-    longer = {"x": normal(2, 8, 6), "memory": normal(2, 9, 6), "self_mask": shared.causal(8)}
+    longer = {"x": normal(2, 8, 6), "memory": normal(2, 9, 6), "self_mask": blocks.causal(8)}
     return [
         simple("both attentions are means, each norm another function", True),
         simple("the same, post-norm", False),

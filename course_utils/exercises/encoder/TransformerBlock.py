@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from course_utils import decoder, encoder
-from course_utils.exercises import inputs, layers
-from course_utils.exercises.encoder import shared
+from course_utils.exercises import blocks, inputs, layers
 from course_utils.exercises.exercise import Case, Exercise, Part, Wrong
 from course_utils.projection import Linear
 
@@ -30,13 +29,13 @@ exercise = Exercise(
 
 def _simple_parts() -> dict[str, nn.Module]:
     norms = {"norm1": nn.Tanh(), "norm2": nn.Softsign()}
-    return {"attention": shared.MeanAttention(), "feed_forward": Linear(2, 2)} | norms
+    return {"attention": blocks.MeanAttention(), "feed_forward": Linear(2, 2)} | norms
 
 
 def _simple_block_by_hand(
     norm_first: bool, x: Tensor, mask: Tensor, weight: Tensor, bias: Tensor
 ) -> Tensor:
-    x = x + shared.means_up_to_each(torch.tanh(x) if norm_first else x)
+    x = x + blocks.means_up_to_each(torch.tanh(x) if norm_first else x)
     x = x if norm_first else torch.tanh(x)
     made = F.linear(F.softsign(x) if norm_first else x, weight, bias)
     return x + made if norm_first else F.softsign(x + made)
@@ -44,12 +43,12 @@ def _simple_block_by_hand(
 
 @exercise.cases
 def cases() -> list[Case]:
-    block_case = partial(shared.block_case, exercise.name)
+    block_case = partial(blocks.block_case, exercise.name)
 
     def simple(title: str, norm_first: bool) -> Case:
         arguments = {
             "x": torch.tensor([[[1.0, 0.0], [0.0, 3.0]]]),
-            "mask": shared.causal(2),
+            "mask": blocks.causal(2),
             "feed_forward.weight": torch.tensor([[1.0, 0.0], [1.0, 2.0]]),
             "feed_forward.bias": torch.tensor([0.0, 1.0]),
         }
@@ -74,11 +73,11 @@ def cases() -> list[Case]:
         arguments = {"x": x, "mask": mask, **weights}
         return block_case(title, make_parts, oracle, arguments, norm_first, earlier)
 
-    normal, causal = inputs.normal, shared.causal(4)
+    normal, causal = inputs.normal, blocks.causal(4)
     padding = torch.tensor([[True] * 3 + [False], [True] * 2 + [False] * 2])[:, None, None]
     x = normal(2, 4, 6)
     before = {"x": normal(2, 4, 6, seed=1), "mask": causal.T}
-    longer = {"x": normal(2, 8, 6), "mask": shared.causal(8)}
+    longer = {"x": normal(2, 8, 6), "mask": blocks.causal(8)}
     return [
         simple("attention is a mean, each norm another function", True),
         simple("the same, post-norm", False),

@@ -1,4 +1,4 @@
-"""What the exercises of blocks share, and those of `course_utils.decoder` with them."""
+"""Blocks and models of blocks in cases: a simple attention, and how they are called."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
