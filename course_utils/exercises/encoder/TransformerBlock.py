@@ -238,6 +238,18 @@ class KeepsTheFirstMask(BlockInSteps):
 
 
 @exercise.mistake(
+    "A call without a mask gets that of an earlier call, which you keep. Without a mask all tokens "
+    "may be looked at: pass `mask` on as it is, None too."
+)
+class KeepsTheLastMask(BlockInSteps):
+    kept = None
+
+    def attend(self, x, mask):
+        self.kept = self.kept if mask is None else mask
+        return super().attend(x, self.kept)
+
+
+@exercise.mistake(
     "You do not look at `self.norm_first`: yours is always pre-norm. `residual_step` takes "
     "it as its last argument."
 )
