@@ -183,7 +183,7 @@ def crashes_without_gradient(parameters, max_norm):
 
 
 @exercise.mistake(
-    "Where no parameter has a gradient your list is empty. Its `sum` is the number 0 and no tensor: "
+    "Where no parameter has a gradient your list is empty. Its `sum` is the number 0, no tensor: "
     "`torch.sqrt` and `.item()` refuse it, as `torch.stack` does an empty list. `math.sqrt` takes "
     "any number; or return 0.0 first."
 )
