@@ -54,7 +54,8 @@ def cases() -> list[Case]:
 
     def two_groups(weights: Iterable[nn.Parameter]) -> Optimizer:
         first, *others = weights
-        return SGD([{"params": [first], "lr": 0.2}, {"params": others}], lr=0.5)
+        groups: list[dict[str, Any]] = [{"params": [first], "lr": 0.2}, {"params": others}]
+        return SGD(groups, lr=0.5)
 
     return [
         case("one micro-batch, clipped", ids[:2], targets[:2], (2,), 0.1),
