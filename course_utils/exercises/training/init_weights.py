@@ -59,6 +59,7 @@ def cases() -> list[Case]:
     reads = "standard deviations of what reads the stream, in thousandths"
     writes = "standard deviations of w_o and down, in thousandths"
     gains = _gains(_model_to_fill(2))
+    both = "init_weights(model, n_layers=1) for two models, each after a seed of its own"
     return [
         deviations(writes, 1, 1, True),
         deviations(reads, 1, 1, False),
@@ -70,7 +71,7 @@ def cases() -> list[Case]:
         case("means, measured in standard deviations", _means, few(*[0.0] * 10)),
         case("per cent that are more than two deviations from 0", _far_out, few(4.55)[0]),
         case("how alike w_q, w_k, w_v and w_o are", _likeness, torch.zeros(5, 5).bfloat16()),
-        Case("how alike two models are", {"n_layers": 1}, lambda _: few(0.0)[0], _two_models),
+        Case("how alike two models are", {"n_layers": 1}, lambda _: few(0.0)[0], _two_models, both),
     ]
 
 
