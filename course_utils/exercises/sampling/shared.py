@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from course_utils.exercises import inputs
-from course_utils.exercises.exercise import Case, Part
+from course_utils.exercises.exercise import Case, Exercise, Part
 
 IN_PLACE = (
     "Your numbers are right, but you write them into the caller's logits. Make a new tensor: "
@@ -68,6 +68,19 @@ def filter_cases(
         return Case(f"{title}, {value}", arguments, torch.no_grad()(oracle), numbers_alone, call)
 
     return [case(title, logits, value) for title, logits, values in tables for value in values]
+
+
+def mistake_in_steps(exercise: Exercise) -> Callable[[str], Callable[[type], type]]:
+    """`exercise.mistake` for classes whose objects are called as the part is, step by step."""
+
+    def mistake(says: str) -> Callable[[type], type]:
+        def add(steps: type) -> type:
+            exercise.mistake(says)(steps())
+            return steps
+
+        return add
+
+    return mistake
 
 
 SMALL = logits_of([0.5, 0.3, 0.15, 0.05], [0.1, 0.22, 0.38, 0.3])
