@@ -30,12 +30,11 @@ def _read_in_pieces(
     """Give keys and values to a new cache, some tokens at a time; rows change before the last."""
     cache, start, seen = cache_class(context), 0, []
     for end in cuts:
-        chosen = torch.arange(key.shape[0])
         if rows and end == cuts[-1]:
             chosen = torch.tensor(rows)
             cache.select(chosen)
-        new = key[chosen, :, start:end], value[chosen, :, start:end]
-        pair = cache.update(*new)
+            key, value = key[chosen], value[chosen]
+        pair = cache.update(key[:, :, start:end], value[:, :, start:end])
         if pair is None:
             return None
         if not isinstance(pair, tuple) or len(pair) != 2:
@@ -67,13 +66,16 @@ def cases() -> list[Case]:
         title: str, shape: tuple, context: int, cuts: tuple, rows: tuple | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> Case:  # fmt: skip
-        key, value = (inputs.normal(*shape, seed=seed, dtype=dtype) for seed in (0, 1))
+        n_texts, n_heads, tokens, d_head = shape
+        joined = (n_texts, tokens, n_heads, d_head)  # a view of it, as `split_heads` gives one
+        key, value = (
+            inputs.normal(*joined, seed=seed, dtype=dtype).transpose(1, 2) for seed in (0, 1)
+        )
         arguments = {"key": key, "value": value, "context": context, "cuts": cuts, "rows": rows}
         calls = f"KVCache({context}), then update with the tokens up to {', '.join(map(str, cuts))}"
         return Case(title, arguments, _cut_by_hand, _cache_answers, calls)
 
-    rows, n_heads, tokens, d_head = 2, 3, 7, 4
-    shape = (rows, n_heads, tokens, d_head)
+    shape = (2, 3, 7, 4)
     return [
         case("one token after the other", (1, 1, 3, 2), 5, (1, 2, 3)),
         case("several tokens, then one by one", shape, 9, (4, 5, 6, 7)),
