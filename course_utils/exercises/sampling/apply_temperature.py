@@ -66,7 +66,7 @@ def cases() -> list[Case]:
         case("hardly above zero", 5 * normal(3, 6), 1e-6),
         case("very hot", normal(4, 4), 50.0),
         case("removed tokens", shared.REMOVED, 0.7),
-        case("removed tokens at zero", shared.REMOVED, 0.0),
+        case("removed tokens at zero", shared.REMOVED.flip(-1), 0.0),
         case("a transposed view", normal(5, 3).T, 1.5),
         case("float64", normal(2, 5, dtype=torch.float64), 0.3),
     ]
