@@ -31,11 +31,15 @@ def _measured(part: Part, n: Tensor, loss: Tensor, *floor: float, **named: float
 
 
 def _to_four_digits(part: Part, n: Tensor, loss: Tensor, *floor: float, **named: float) -> Any:
-    """Where a number is float32, all of it may be computed in float32."""
+    """Where a number is float32, all of it may be computed in float32, or none."""
     fitted = _measured(part, n, loss, *floor, **named)
-    if not (isinstance(fitted, tuple) and all(isinstance(one, float) for one in fitted)):
-        return fitted
-    return tuple(float(f"{one:.4g}") for one in fitted)
+    return tuple(map(_rounded, fitted)) if isinstance(fitted, tuple) else fitted
+
+
+def _rounded(one: Any) -> Any:
+    if isinstance(one, Tensor) and one.numel() == 1:
+        return torch.tensor(_rounded(one.item()))
+    return float(f"{one:.4g}") if isinstance(one, float) else one
 
 
 @exercise.cases
