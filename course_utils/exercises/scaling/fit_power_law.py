@@ -26,20 +26,31 @@ exercise = Exercise(
 
 
 def _measured(part: Part, n: Tensor, loss: Tensor, *floor: float, **named: float) -> Any:
-    """Losses that were measured have no gradient, and can be given to NumPy."""
-    return part(n.detach(), loss.detach(), *floor, **named)
+    """Losses that were measured have no gradient, and can be given to NumPy.
+
+    Tensors are rounded, whatever their dtype: that they are no floats is what is said of them.
+    """
+    fitted = part(n.detach(), loss.detach(), *floor, **named)
+    if not isinstance(fitted, tuple):
+        return fitted
+    short = (torch.tensor(_short(one.item())) if _is_number(one) else one for one in fitted)
+    return tuple(short)
 
 
-def _to_four_digits(part: Part, n: Tensor, loss: Tensor, *floor: float, **named: float) -> Any:
+def _to_four_digits(part: Part, *given: Any, **named: Any) -> Any:
     """Where a number is float32, all of it may be computed in float32, or none."""
-    fitted = _measured(part, n, loss, *floor, **named)
-    return tuple(map(_rounded, fitted)) if isinstance(fitted, tuple) else fitted
+    fitted = _measured(part, *given, **named)
+    if not isinstance(fitted, tuple):
+        return fitted
+    return tuple(_short(one) if isinstance(one, float) else one for one in fitted)
 
 
-def _rounded(one: Any) -> Any:
-    if isinstance(one, Tensor) and one.numel() == 1:
-        return torch.tensor(_rounded(one.item()))
-    return float(f"{one:.4g}") if isinstance(one, float) else one
+def _is_number(one: Any) -> bool:
+    return isinstance(one, Tensor) and one.numel() == 1
+
+
+def _short(number: float) -> float:
+    return float(f"{number:.4g}")
 
 
 @exercise.cases
