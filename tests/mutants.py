@@ -217,8 +217,6 @@ EQUIVALENT: dict[str, dict[str, str]] = {
     "sampling.epsilon_cutoff": {
         "logits == logits.amax(-1, keepdim=True) → logits >= logits.amax(-1, keepdim=True)": "none "
         "is above the best",
-        "logits.softmax(-1) < epsilon → logits.softmax(-1) <= epsilon": "rounding decides where a "
-        "probability is epsilon itself",
         "logits.masked_fill(improbable & ~best, -math.inf) → "
         "logits.masked_fill(~best & improbable, -math.inf)": ORDER_OF_AND,
         "logits.amax(-1, keepdim=True) → logits.amax(1, keepdim=True)": LOGITS,
