@@ -1,5 +1,6 @@
 """The engine as a learner meets it: cells run in a real IPython, checked by a real worker."""
 
+import math
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -150,8 +151,10 @@ def test_a_missing_import(run: Run) -> None:
 
 
 def test_the_modules_own_name(run: Run) -> None:
+    text = run(HEAD + "    return attention.merge_heads(scores)\n")
+    said(text, "Your code uses `attention.merge_heads`. It becomes part of `attention` itself")
     text = run(HEAD + "    return attention.softmax(scores)\n")
-    said(text, "Your code uses `attention.softmax`. It becomes part of `attention` itself")
+    said(text, "`attention.softmax`, which is what you are writing: it would call itself for ever")
 
 
 def test_an_unknown_annotation(run: Run) -> None:
@@ -159,12 +162,48 @@ def test_an_unknown_annotation(run: Run) -> None:
     said(run(cell), "name 'Foat' is not defined")
 
 
-def test_a_helper_with_the_name_of_a_part(run: Run) -> None:
-    cell = RIGHT + "def merge_heads(x):\n    return x\n"
-    said(
-        run(cell.replace("return torch", "merge_heads(scores)\n    return torch")),
-        "also defines `merge_heads`",
-    )
+@pytest.mark.parametrize("name", ["merge_heads", "sum", "super", "tuple", "math", "nn", "Tensor"])
+def test_a_helper_may_have_any_name(run: Run, home: Path, name: str) -> None:
+    there = vars(attention).get(name, "nothing")
+    cell = HEAD + f"    return {name}(torch.softmax(scores, dim))\n\n\n"
+    said(run(cell + f"def {name}(x):\n    return x\n"), "Saved in", "is yours")
+    assert vars(attention).get(name, "nothing") is there
+    model = "course_utils.attention.MultiHeadAttention(8, 2)(__import__('torch').ones(1, 3, 8))"
+    assert load(home, f"{IS_YOURS}\n{model}").endswith("True\n")
+
+
+def test_two_parts_may_have_helpers_of_one_name(run: Run, home: Path) -> None:
+    run(HEAD + "    return _help(torch.softmax(scores, dim))\n\n\ndef _help(x):\n    return x\n")
+    mix = '@completes("attention.mix_values")\ndef mix_values(weights, value):\n'
+    run(mix + "    return _help(weights, value)\n\n\ndef _help(x, y):\n    return x @ y\n")
+    used = "import torch\ncourse_utils.attention.scaled_dot_product_attention(*torch.ones(3, 2, 2))"
+    assert "2 of" in load(home, used)
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "import math\nCOUNT = 0\n{}    global COUNT\n    COUNT += 1\n    return _soft(scores)",
+        "import math as m, torch\nfrom torch import nn\n{}    m.pi, nn\n    return _soft(scores)",
+    ],
+)
+def test_what_a_cell_binds_beside_its_part(run: Run, cell: str) -> None:
+    helper = "\n\ndef _soft(x):\n    return torch.exp(x - torch.logsumexp(x, dim, keepdim=True))\n"
+    text = cell.format(HEAD).replace("_soft(scores)", "_soft(scores, dim)")
+    said(run(text + helper.replace("(x):", "(x, dim):")), "Saved in", "is yours")
+
+
+def test_reset_heals_the_module(run: Run, home: Path) -> None:
+    body = "    global math\n    if scores.ndim == 7:\n        math = None\n"
+    run(HEAD + body + "    return torch.softmax(scores, dim)\n")
+    attention.softmax(torch.zeros([1] * 7))
+    completes.reset("attention.softmax")
+    assert vars(attention)["math"] is math
+
+
+def test_a_part_may_not_change_its_module(run: Run) -> None:
+    body = "    global math\n    math = None\n    return torch.softmax(scores, dim)\n"
+    said(run(HEAD + body), "changes `math` for its whole module")
 
 
 def test_only_what_the_part_uses_is_kept(run: Run, home: Path) -> None:
@@ -396,18 +435,6 @@ def test_a_process_killed_while_saving_leaves_the_old_text(
     assert saved.source == "def softmax(): ...\n"
     store.save("attention.softmax", "def softmax(): 'next'\n")  # the lock died with the process
     assert "next" in store.load()[0].source
-
-
-def test_a_helper_that_another_part_defines_already(run: Run, home: Path) -> None:
-    helper = "def _help(x):\n    return x * {}\n"
-    store.save(
-        "attention.mix_values",
-        "def mix_values(weights, value):\n    return _help(weights) @ value\n\n\n"
-        + helper.format(1),
-    )
-    cell = HEAD + "    return torch.softmax(_help(scores), dim)\n\n\n"
-    said(run(cell + helper.format("1.0")), "has a helper `_help` already")
-    said(run(cell + helper.format(1)), "Saved in", "is yours")
 
 
 def test_import_line_counts(home: Path) -> None:
