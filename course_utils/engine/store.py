@@ -25,6 +25,8 @@ CHECKS_VERSION = "1"
 """Raised when checks get stricter: saved parts are then checked once more."""
 LARGEST = 1 << 20
 """Bytes of the largest file that is read as a learner's."""
+LOCK_TIMEOUT = 20.0
+"""Seconds to wait for another notebook that is saving."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ def put_aside(part: str) -> Path | None:
 @contextmanager
 def _changing(part: str) -> Iterator[tuple[str, dict[str, Saved]]]:
     home().mkdir(parents=True, exist_ok=True)
-    with FileLock(home() / ".lock", timeout=20):
+    with FileLock(home() / ".lock", timeout=LOCK_TIMEOUT):
         path = path_of(part)
         text = _read(path) if os.path.lexists(path) else HEADER.format(module=part.split(".")[0])
         before, saved = _split(text)
