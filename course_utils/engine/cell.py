@@ -57,7 +57,8 @@ def _shapes(code: CodeType | None) -> set[tuple[Any, ...]]:
 
 
 def _shape(code: CodeType) -> tuple[Any, ...]:
-    constants = [one for one in code.co_consts if not isinstance(one, CodeType)]
+    where = code.co_qualname  # `%%timeit` runs a cell inside a function of its own
+    constants = [one for one in code.co_consts if not isinstance(one, CodeType) and one != where]
     inner = tuple(map(_shape, _inner(code)))
     return code.co_name, code.co_code, code.co_names, repr(constants), inner
 
