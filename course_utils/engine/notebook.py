@@ -15,17 +15,23 @@ CALL = "__import__('course_utils.engine.notebook', fromlist=['x'])"
 def hook(shell: Any) -> None:
     """Watch the cells of a running IPython, and start the worker while the learner reads."""
     if not any(isinstance(one, _Guard) for one in shell.ast_transformers):
+        shell.input_transformers_cleanup.insert(0, python_lines)
         shell.input_transformers_post.append(replace_unreadable)
         shell.ast_transformers.append(_Guard())
         checker.start()
 
 
+def python_lines(lines: list[str]) -> list[str]:
+    """The lines as Python ends them: IPython also cuts at U+2028 and others, even in a string."""
+    return re.findall(r"[^\n]*\n|[^\n]+", tidy("".join(lines)))
+
+
 def replace_unreadable(lines: list[str]) -> list[str]:
     """An exercise cell that Python cannot read becomes a call that shows its panel."""
-    text = tidy("".join(lines))
+    text = "".join(lines)
     mark = COMPLETES.search(text)
     if not mark or not _known(mark[1]) or readable(text):
-        return lines if text == "".join(lines) else [text]
+        return lines
     return [f"{mark[1].split('.')[1]} = {CALL}.broken_cell({mark[1]!r}, {text!r})\n"]
 
 

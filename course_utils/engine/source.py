@@ -63,6 +63,7 @@ def part_source(cell: str, part: str, line: int = 0) -> PartSource:
     assert isinstance(definition, ast.FunctionDef | ast.ClassDef)
     completing = [one for one in definition.decorator_list if _is_completing(one, line)]
     dropped = {number for one in completing for number in range(*_span(one))}
+    definition.decorator_list = [x for x in definition.decorator_list if x not in completing]
     lines = cell.split("\n")
     _refuse_what_is_never_reached(definition, lines)
     statements = _needed(tree, definition)

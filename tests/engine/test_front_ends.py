@@ -3,17 +3,15 @@
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import nbclient
 import nbformat
 import pytest
-from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 
-from course_utils.engine import install, notebook, parts, store
+from course_utils.engine import parts, store
 
 PART = "attention.softmax"
 FUNCTION = (
@@ -27,25 +25,11 @@ CLASS = '@completes("sampling.KVCache")\n' + parts.reference_source(
 SCRIPT = "import torch\nfrom course_utils import completes\n\n\n" + FUNCTION
 
 
-@pytest.fixture(scope="module")
-def shell() -> Iterator[Any]:
-    """An IPython with the course's hooks."""
-    shell = InteractiveShell.instance(colors="nocolor")
-    notebook.hook(shell)
-    shell.run_cell("import course_utils, torch\nfrom course_utils import *\nfrom jaxtyping import Float, Int\nfrom torch import Tensor")
-    yield shell
-    InteractiveShell.clear_instance()
-
-
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty folder of parts; afterwards every part is the reference again."""
-    monkeypatch.setenv("COURSE_UTILS_HOME", str(tmp_path / "my_parts"))
+@pytest.fixture(autouse=True)
+def inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: Path, shell: Any) -> None:
+    """Work in a folder of its own, with the names that a class is written with."""
     monkeypatch.chdir(tmp_path)
-    parts.references()
-    yield tmp_path / "my_parts"
-    for part in parts.references():
-        install.uninstall(part)
+    shell.run_cell("from jaxtyping import Float, Int\nfrom torch import Tensor")
 
 
 def text_saved(part: str = PART) -> str:
@@ -77,7 +61,7 @@ def test_the_text_that_runs_and_no_other(shell: Any, home: Path, history: bool) 
     for number in range(3):
         text = FUNCTION.replace("softmax(dim)", f"softmax(dim) + dim * 0 * {number}")
         cell = f"old = {FUNCTION!r}\nnew = {text!r}\n%time exec(new)"
-        with capture_output() as shown:
+        with capture_output():
             shell.run_cell(cell if number == 2 else text, store_history=history)
         assert f"* {number}\n" in text_saved()
 
