@@ -15,7 +15,7 @@ CALL = "__import__('course_utils.engine.notebook', fromlist=['x'])"
 def hook(shell: Any) -> None:
     """Watch the cells of a running IPython, and start the worker while the learner reads."""
     if not any(isinstance(one, _Guard) for one in shell.ast_transformers):
-        shell.input_transformers_cleanup.insert(0, python_lines)
+        shell.input_transformers_cleanup.append(python_lines)
         shell.input_transformers_post.append(replace_unreadable)
         shell.ast_transformers.append(_Guard())
         checker.start()
