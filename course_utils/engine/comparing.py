@@ -132,9 +132,8 @@ def _compare_tuples(wanted: tuple, seen: tuple, what: str) -> Difference | None:
     if len(wanted) != len(seen):
         sentence = f"{_capital(what)} should be {len(wanted)} values, yours is {len(seen)}."
         return Difference(sentence, show(wanted), show(seen))
-    whole = "what you return" if what == "the result" else what
     for number, (one, other) in enumerate(zip(wanted, seen, strict=True)):
-        difference = compare_values(one, other, f"the {_ordinal(number)} value of {whole}")
+        difference = compare_values(one, other, _place(number, len(wanted), what))
         if difference and not isinstance(one, Tensor):
             return replace(difference, expected=show(wanted), got=show(seen))
         if difference:
@@ -245,8 +244,13 @@ AN = re.compile(r"[aeio]|u(?!int|ni)|nd", re.I)
 """How names begin that are spoken with a vowel first: "nd" is spelled out."""
 
 
-def _ordinal(number: int) -> str:
-    return ORDINALS[number] if number < len(ORDINALS) else f"{number + 1}th"
+def _place(number: int, count: int, what: str) -> str:
+    """Which of several values: in words, so that nobody asks whether counting begins at 0."""
+    inside = "" if what == "the result" else f" in {what}"
+    if count == 1:
+        return f"the only value{inside}"
+    which = ORDINALS[number] if number < len(ORDINALS) else f"{number + 1}th"
+    return f"the {which} of {count} values{inside}"
 
 
 ORDINALS = "first second third fourth fifth sixth seventh eighth ninth tenth".split()

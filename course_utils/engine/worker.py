@@ -51,6 +51,7 @@ class Bounded(io.TextIOBase):
 
 def examine(part: str, source: str) -> Verdict:
     """Run the source in the part's module, check what it defines, and put the module back."""
+    parts.references()
     namespace = parts.namespace(part)
     before = dict(namespace)
     printed = Bounded()
@@ -193,7 +194,6 @@ def main() -> None:
     for descriptor in (0, 1, 2):
         os.dup2(nothing, descriptor)
     parts.references()
-    exercises.all_exercises()
     _reset_torch()
     _limit_memory()
     serve(requests, answers)

@@ -201,7 +201,7 @@ def test_tracebacks_show_the_learners_lines(run: Run) -> None:
         ({"a": 1, "b": 2}, {"a": 1}, "The result has no entry `b`."),
         ({"a": 1}, {"b": 2, "a": 1}, "The result should have no entry `b`."),
         ({"a": torch.ones(2)}, {"a": torch.zeros(2)}, "Entry `a` of the result has the right"),
-        ((1, {"a": 1}), (1, {"a": 2}), "Entry `a` of entry 1 of the result is wrong."),
+        ((1, {"a": 1}), (1, {"a": 2}), "Entry `a` of the second of 2 values is wrong."),
         (1, np.int64(2), "The result is wrong."),
         (1, np.int32(1), "The result should be an int, yours is an int32."),
         (1, np.True_, "The result should be an int, yours is a bool."),

@@ -12,7 +12,7 @@ import torch
 from IPython.utils.capture import capture_output
 
 from course_utils import attention
-from course_utils.engine import checker, parts, source, store
+from course_utils.engine import checker, parts, source, store, worker
 from course_utils.engine.comparing import compare_values, kind
 
 PART = "attention.softmax"
@@ -247,10 +247,48 @@ def test_articles() -> None:
     ]
 
 
-def test_the_values_of_a_tuple_are_counted_in_words() -> None:
-    difference = compare_values((1, 2, 3), (1, 2, 4), "the result")
+@pytest.mark.parametrize(
+    ("wanted", "seen", "sentence"),
+    [
+        ((1, 2, 3), (1, 2, 4), "The third of 3 values is wrong."),
+        ((1,), (2,), "The only value is wrong."),
+        ((1, (2, 3)), (1, (2, 4)), "The second of 2 values in the second of 2 values is wrong."),
+        ((0,) * 12, (0,) * 11 + (1,), "The 12th of 12 values is wrong."),
+        ((1, 2), (1, 2, 3), "The result should be 2 values, yours is 3."),
+    ],
+)
+def test_the_values_of_a_tuple_are_counted_in_words(
+    wanted: tuple, seen: tuple, sentence: str
+) -> None:
+    difference = compare_values(wanted, seen, "the result")
     assert difference is not None
-    assert difference.sentence == "The third value of what you return is wrong."
+    assert difference.sentence == sentence
+
+
+TWO_FAULTS = {
+    "writes in place, and stops above the vocabulary": (
+        "sampling.top_k",
+        "def top_k(logits, k: int):\n    weakest = logits.topk(k).values[:, -1:]\n"
+        "    logits[logits < weakest] = -math.inf\n    return logits\n",
+        "k_over_vocab_error",
+        "selected index k out of range",
+    ),
+    "drops ties, and stops above the vocabulary": (
+        "sampling.top_k",
+        "def top_k(logits, k: int):\n    best = logits.topk(k)\n"
+        "    gone = torch.full_like(logits, -math.inf)\n"
+        "    return gone.scatter(-1, best.indices, best.values)\n",
+        "drops_ties",
+        "numbers are wrong",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TWO_FAULTS)
+def test_headline_and_mistake_speak_of_one_fault(name: str) -> None:
+    part, text, mistake, sentence = TWO_FAULTS[name]
+    verdict = worker.examine(part, text)
+    assert (verdict.mistake, sentence in verdict.headline) == (mistake, True), verdict
 
 
 # --- the worker ----------------------------------------------------------------------------------
