@@ -26,6 +26,10 @@ from course_utils.engine.verdict import Verdict, too_slow
 
 PRINTED_AT_MOST = 2_000
 MEMORY = 2 << 30
+COMPILED = (
+    "Take `@torch.compile` away: a part is kept as plain code, which runs on every machine. Compile "
+    "the whole model, where you use it."
+)
 WATCHED = (torch, torch.Tensor, functional, math, builtins)
 
 
@@ -74,6 +78,8 @@ def _examine(part: str, source: str, before: dict[str, Any]) -> Verdict:
     version = namespace[exercise.name]
     if borrowed.inherits(part, version):
         return Verdict(part, "wrong", _borrows(exercise.name, "inherits from"))
+    if hasattr(version, "_torchdynamo_orig_callable"):
+        return Verdict(part, "wrong", COMPILED)
     verdict = check(exercise, version)
     if verdict.state != "right":
         return verdict
