@@ -132,11 +132,10 @@ def accumulate(
     counts = [int((targets != -100).sum()) for _, targets in micro_batches]
     total = 0.0
     for (inputs, targets), count in zip(micro_batches, counts, strict=True):
-        if count == 0:
-            continue  # the mean over no target is NaN
-        share = loss_fn(model(inputs), targets) * count / sum(counts)
-        share.backward()
-        total += share.item()
+        if count:  # the mean over no target is NaN
+            share = loss_fn(model(inputs), targets) * count / sum(counts)
+            share.backward()
+            total += share.item()
     return total
 
 

@@ -243,6 +243,18 @@ def test_micro_batches_are_one_large_batch():
         torch.testing.assert_close(one.grad, other.grad, rtol=1e-4, atol=1e-7)
 
 
+def test_a_micro_batch_without_targets_changes_nothing():
+    ours, theirs, micro_batches = small_gpt(), small_gpt(), batches_of(0, n=2)
+    ids = micro_batches[0][0]
+    with_nothing = [(ids, torch.full_like(ids, training.NOT_COUNTED)), *micro_batches]
+    loss = training.accumulate(ours, with_nothing, training.cross_entropy)
+    assert loss == training.accumulate(theirs, micro_batches, training.cross_entropy)
+    for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(one.grad, other.grad)
+    nothing = training.train_step(ours, with_nothing[:1], torch.optim.SGD(ours.parameters()), 1.0)
+    assert nothing == (0.0, 0.0)
+
+
 def test_steps_are_those_of_plain_torch():
     ours, theirs = small_gpt(), small_gpt()
     our_optimiser = optimisers.AdamW(ours.parameters(), lr=0.01, weight_decay=0.1)
