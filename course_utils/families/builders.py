@@ -196,7 +196,7 @@ def _need(config: Config, *names: str) -> None:
     for name in names:
         is_size = not name.startswith("layer_norm")
         value = config.get(name)
-        if type(value) not in ((int,) if is_size else (int, float)) or value <= 0:
+        if not isinstance(value, int if is_size else (int, float)) or value <= 0:
             there = f"says {name} = {value!r}" if name in config else f"has no {name}"
             kind = "a whole number" if is_size else "a number"
             raise ValueError(f"config.json {there}; {kind} above 0 is needed")
