@@ -194,10 +194,12 @@ def main() -> None:
     seconds = time.process_time() - started
     print(f"{SCHEDULE.steps} steps in {seconds:.0f} s of processor time, watching included")
     report(model.eval())
-    (FOLDER / "stories_run.json").write_text(json.dumps(watched, indent=1) + "\n")
+    (FOLDER / "stories_run.json").write_text(json.dumps(watched, indent=1) + "\n", encoding="utf-8")
     weights = FOLDER / "stories_model.safetensors"
     save_file(model.state_dict(), weights)
-    (FOLDER / "stories_model.json").write_text(json.dumps(CONFIG, indent=2) + "\n")
+    (FOLDER / "stories_model.json").write_text(
+        json.dumps(CONFIG, indent=2) + "\n", encoding="utf-8"
+    )
     print(f"{weights.name}: sha256 {hashlib.sha256(weights.read_bytes()).hexdigest()}")
 
 

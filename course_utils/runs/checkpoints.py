@@ -109,7 +109,7 @@ class Log:
             return
         if self.path.exists():
             self.records = [each for each in read_log(self.path) if each["step"] < first]
-        write_text(self.path, "".join(json.dumps(record) + "\n" for record in self.records))
+        write_whole(self.path, "".join(json.dumps(record) + "\n" for record in self.records))
 
     def write(self, record: dict[str, float]) -> None:
         """Add a record."""
@@ -133,7 +133,7 @@ def _record(line: str) -> dict[str, float] | None:
     return None
 
 
-def write_text(path: Path, text: str) -> None:
+def write_whole(path: Path, text: str) -> None:
     """Write a text file, all of it or nothing, with its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(path.name + ".unfinished")

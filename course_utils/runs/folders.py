@@ -59,7 +59,7 @@ def claim(folder: Path | str, corpus: sources.Corpus, preset: presets.Preset) ->
     """
     path, settings = Path(folder, SETTINGS), corpus.settings() | asdict(preset)
     if not path.exists() or checkpoints.newest(folder) is None:
-        checkpoints.write_text(path, json.dumps(settings, indent=2) + "\n")
+        checkpoints.write_whole(path, json.dumps(settings, indent=2) + "\n")
         return
     there = _read(path)
     for name, value in settings.items():

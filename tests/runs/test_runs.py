@@ -461,7 +461,7 @@ def test_a_finished_run_may_have_lost_its_log(call, file, runs):
 
 
 @pytest.mark.usefixtures("small")
-@pytest.mark.parametrize("failing", ["save_file", "write_text"])
+@pytest.mark.parametrize("failing", ["save_file", "write_whole"])
 def test_a_disk_that_is_full_is_named_with_what_helps(failing, call, file, runs, monkeypatch):
     def fail(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
