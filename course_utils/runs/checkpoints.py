@@ -137,8 +137,11 @@ def write_whole(path: Path, text: str) -> None:
     """Write a text file, all of it or nothing, with its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(path.name + ".unfinished")
-    unfinished.write_text(text, encoding="utf-8")
-    _replace(unfinished, path)
+    try:
+        unfinished.write_text(text, encoding="utf-8")
+        _replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def _replace(unfinished: Path, finished: Path) -> None:

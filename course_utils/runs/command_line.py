@@ -46,9 +46,14 @@ def _writing_to(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        reason = error.strerror or str(error)
+        first = "Make room there, or give" if "No space left" in reason else "Give"
+        rest = (
+            "" if checkpoints.newest(folder) is None else ". The newest checkpoint is still whole"
+        )
         raise WrongInput(
-            f"out: {folder} cannot be written: {error}. Make room, or give another folder (--out,"
-            " or the variable COURSE_UTILS_RUNS). A checkpoint that was there is still whole"
+            f"out: nothing can be written to {folder} ({reason}). {first} another folder (--out, or"
+            f" the variable COURSE_UTILS_RUNS){rest}"
         ) from None
 
 

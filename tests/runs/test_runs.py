@@ -471,12 +471,17 @@ def test_a_disk_that_is_full_is_named_with_what_helps(failing, call, file, runs,
     assert status == 2
     for expected in (str(runs / "bottles-tiny"), "No space left", "--out", "COURSE_UTILS_RUNS"):
         assert expected in printed
+    assert "Make room" in printed
+    left = {path.name for path in runs.glob("*/*")}
+    assert left == (set() if failing == "write_whole" else {".lock", "log.jsonl", "run.json"})
 
 
 @pytest.mark.usefixtures("small")
 def test_a_file_in_place_of_the_folder_is_named(call, file):
     status, printed = call("train", "--corpus", file, "--steps", 3, "--out", file)
-    assert status == 2 and f"out: {file} cannot be written" in printed and "--out" in printed
+    assert (
+        status == 2 and f"out: nothing can be written to {file}" in printed and "--out" in printed
+    )
 
 
 def test_a_compiler_that_is_not_there_is_named(call, file, monkeypatch, runs):
