@@ -175,6 +175,7 @@ def record() -> Iterator[dict[str, Tensor]]:
         maps[path()] = weights.detach()
         return weights
 
+    @functools.wraps(attend)
     def recorded_attention(
         query: Tensor,
         key: Tensor,

@@ -89,6 +89,13 @@ class Linear(nn.Linear):
         return linear(x, self.weight, self.bias)
 
 
+def check_ids(ids: Tensor) -> None:
+    """See that a model is given rows of tokens."""
+    if ids.ndim != 2:
+        one_row = "; a single row is ids[None]" if ids.ndim == 1 else ""
+        raise ValueError(f"ids must be [batch, tokens], got the shape {list(ids.shape)}{one_row}")
+
+
 class Embedding(nn.Embedding):
     """`torch.nn.Embedding` that looks rows up with this module's `embed`."""
 

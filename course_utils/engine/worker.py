@@ -184,7 +184,9 @@ def _limit_memory() -> None:
     except ImportError:  # Windows has no such limit
         return
     with (
-        open("/proc/self/statm") if os.path.exists("/proc/self/statm") else io.StringIO("0") as file
+        open("/proc/self/statm", encoding="ascii")
+        if os.path.exists("/proc/self/statm")
+        else io.StringIO("0") as file
     ):
         used = int(file.read().split()[0]) * resource.getpagesize()
     if used:
