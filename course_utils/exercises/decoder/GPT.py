@@ -70,7 +70,12 @@ def cases() -> list[Case]:
         case("as many sentences as tokens", integers(4, 4, below=7)),
         case("as many words as features", integers(2, 3, below=6), (6, 6, 2, 2, 6)),
         case("post-norm blocks", integers(2, 4, below=7), norm_first=False),
-        small("a later call", [[0, 1, 2], [3, 3, 1]], 2.0, earlier=[longer, as_long]),
+        small(
+            "the same model again, after other texts",
+            [[0, 1, 2], [3, 3, 1]],
+            2.0,
+            earlier=[longer, as_long],
+        ),
         case("one token", integers(3, 1, below=7)),
         case("a transposed view", integers(4, 3, below=7).T),
         case("float64", integers(2, 4, below=7), dtype=torch.float64),
