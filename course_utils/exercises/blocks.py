@@ -63,14 +63,12 @@ def use(
     build: Callable[[Part], Any],
     part: Part,
     earlier: Sequence[Mapping[str, Tensor]] = (),
-    **arguments: Tensor | None,
+    **arguments: Any,
 ) -> Any:
     """What a layer answers in a case, after it has answered `earlier` calls with other weights."""
-    given = {name: value for name, value in arguments.items() if name in GIVEN}
+    given = {name: arguments[name] for name in GIVEN if arguments.get(name) is not None}
     weights = {name: value for name, value in arguments.items() if name not in GIVEN}
     layer = build(part)
     for call in earlier:
         layers.call(layer, {name: -weight for name, weight in weights.items()}, **call)
-    return layers.call(
-        layer, weights, **{name: value for name, value in given.items() if value is not None}
-    )
+    return layers.call(layer, weights, **given)

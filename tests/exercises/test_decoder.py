@@ -72,7 +72,7 @@ def test_an_embedding_kept_for_each_shape_is_refused():
             return self.head(self.norm(x))
 
     verdict = _verdict("GPT", Answer)
-    assert (verdict.state, verdict.case) == ("wrong", "a second call, after a text as long")
+    assert (verdict.state, verdict.case) == ("wrong", "the same model again, after other texts")
 
 
 # --- a decoder block -----------------------------------------------------------------------------
@@ -99,7 +99,7 @@ def _keeps(name: str, index: int):
 def test_a_block_that_keeps_what_an_earlier_call_brought_is_refused(name, index):
     verdict = _verdict("DecoderBlock", _keeps(name, index))
     assert verdict.state == "wrong"
-    assert verdict.case.startswith("a second call")
+    assert verdict.case.startswith("the same block again")
 
 
 # --- the mask ------------------------------------------------------------------------------------

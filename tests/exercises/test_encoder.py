@@ -51,7 +51,7 @@ class _WeightsOfTheFirstCall(_Remembers):
 def test_a_block_that_remembers_an_earlier_call_is_refused(block):
     verdict = _verdict("TransformerBlock", block)
     assert verdict.state == "wrong"
-    assert verdict.case.startswith("a second call")
+    assert verdict.case.startswith("the same block again")
 
 
 def test_a_block_that_only_looks_back_is_right():

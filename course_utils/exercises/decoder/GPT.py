@@ -32,17 +32,20 @@ exercise = Exercise(
 
 @exercise.cases
 def cases() -> list[Case]:
-    def small(title: str, ids: list[list[int]], *factors: float) -> Case:
+    def small(
+        title: str, ids: list[list[int]], *factors: float, earlier: Sequence[Tensor] = ()
+    ) -> Case:
         arguments = {"ids": torch.tensor(ids), **shared.SMALL_GPT}
-        use = partial(blocks.use, lambda part: part(**shared.small_gpt_modules(factors)))
-        return Case(title, arguments, partial(shared.small_gpt_by_hand, factors), use, call)
+        oracle = partial(shared.small_gpt_by_hand, factors)
+        build = lambda part: part(**shared.small_gpt_modules(factors))  # noqa: E731
+        before = [{"ids": ids} for ids in earlier]
+        return Case(title, arguments, oracle, partial(blocks.use, build, earlier=before), call)
 
     def case(
         title: str,
         ids: Tensor,
         sizes: tuple[int, int, int, int, int] = (7, 6, 3, 2, 12),
         norm_first: bool = True,
-        earlier: Sequence[dict[str, Tensor]] = (),
         dtype: torch.dtype = torch.float32,
     ) -> Case:
         make = partial(shared.gpt_modules, *sizes, norm_first)
@@ -52,23 +55,27 @@ def cases() -> list[Case]:
             named = dict(zip(weights, values, strict=True))
             return shared.gpt_by_torch(ids, sizes[2], named, norm_first)
 
-        use = partial(blocks.use, lambda part: part(**make()), earlier=earlier)
+        use = partial(blocks.use, lambda part: part(**make()))
         return Case(title, {"ids": ids, **weights}, oracle, use, call)
 
     call = "GPT(embed, blocks, norm, head)(ids)"
     integers = inputs.integers
-    text = integers(2, 5, below=7)
+    longer, as_long = integers(1, 5, below=4), integers(2, 3, below=4, seed=1)
     return [
         small("blocks that add the mean of what they may see", [[2, 0, 1]], 1.0, -3.0),
         small("no blocks at all", [[3, 1, 0, 2], [0, 0, 1, 1]]),
-        case("two blocks, two sentences", text),
+        case("two blocks, two sentences", integers(2, 5, below=7)),
         case("one block", integers(3, 4, below=7), (7, 6, 2, 1, 5)),
         case("three blocks", integers(2, 4, below=5), (5, 4, 2, 3, 4)),
         case("as many sentences as tokens", integers(4, 4, below=7)),
         case("as many words as features", integers(2, 3, below=6), (6, 6, 2, 2, 6)),
         case("post-norm blocks", integers(2, 4, below=7), norm_first=False),
-        case("a second call, after a text as long", text, earlier=[{"ids": text.flip(0, 1)}]),
-        case("a second call, after a longer text", text, earlier=[{"ids": text.repeat(1, 2)}]),
+        small(
+            "the same model again, after other texts",
+            [[0, 1, 2], [3, 3, 1]],
+            2.0,
+            earlier=[longer, as_long],
+        ),
         case("one token", integers(3, 1, below=7)),
         case("a transposed view", integers(4, 3, below=7).T),
         case("float64", integers(2, 4, below=7), dtype=torch.float64),

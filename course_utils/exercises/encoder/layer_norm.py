@@ -1,5 +1,7 @@
 """encoder.layer_norm: each token to mean 0 and variance 1."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -23,22 +25,18 @@ exercise = Exercise(
 
 @exercise.cases
 def cases() -> list[Case]:
-    def case(title: str, x: Tensor, **eps: float) -> Case:
-        d_model, dtype = x.shape[-1], x.dtype
-        gain = 2 * inputs.normal(d_model, seed=1, dtype=dtype)
-        bias = 3 * inputs.normal(d_model, seed=2, dtype=dtype)
-        arguments = {"x": x, "gain": gain, "bias": bias, **eps}
-        call = f"layer_norm(x, gain, bias{', eps=' + str(eps['eps']) if eps else ''})"
-        return Case(title, arguments, layer_norm_by_torch, shown=call)
+    def case(title: str, x: Tensor, **given: Any) -> Case:
+        gain = 2 * normal(x.shape[-1], seed=1, dtype=x.dtype)
+        bias = 3 * normal(x.shape[-1], seed=2, dtype=x.dtype)
+        arguments = {"x": x, "gain": gain, "bias": bias, **given}
+        eps = f", eps={given['eps']}" if "eps" in given else ""
+        return Case(title, arguments, layer_norm_by_torch, shown=f"layer_norm(x, gain, bias{eps})")
 
     normal = inputs.normal
-    small = {
-        "x": torch.tensor([[1.0, 2.0, 3.0, 6.0], [0.0, -4.0, 4.0, 8.0]]),
-        "gain": torch.tensor([2.0, 1.0, -1.0, 3.0]),
-        "bias": torch.tensor([0.0, 10.0, 20.0, -5.0]),
-    }
+    small = torch.tensor([[1.0, 2.0, 3.0, 6.0], [0.0, -4.0, 4.0, 8.0]])
+    gain, bias = torch.tensor([[2.0, 1.0, -1.0, 3.0], [0.0, 10.0, 20.0, -5.0]])
     return [
-        Case("two tokens", small, layer_norm_by_torch, shown="layer_norm(x, gain, bias)"),
+        case("two tokens", small, gain=gain, bias=bias),
         case("a batch", 3 * normal(2, 3, 5) + 4),
         case("four axes", normal(2, 3, 4, 5)),
         case("as many sentences, tokens and features", normal(4, 4, 4) - 2),
