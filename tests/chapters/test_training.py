@@ -342,7 +342,7 @@ SPELLINGS = [
         "for name, p in model.named_parameters():\n"
         "    if p.dim() == 2:\n"
         "        p.data = 0.02 * torch.randn_like(p)\n"
-        "    elif 'bias' in name:\n"
+        "    elif name.endswith('bias'):\n"
         "        p.data.zero_()",
     ),
     (
