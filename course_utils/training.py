@@ -1,8 +1,7 @@
 """Notebook 07: training. How wrong the model is, which way is better, and how far to go that way.
 
 From top to bottom: the loss and its gradient, the first weights, the parts of one step, the step,
-and how wrong the model is on texts that it does not learn from. A run of many steps is
-`runs.loop`.
+and how wrong the model is on texts that it does not learn from.
 """
 
 import math

@@ -562,6 +562,29 @@ raise SystemExit(__main__.main())
 """
 
 
+SEEN = """
+import sys
+sys.argv[0] = "-m"
+from course_utils import __main__
+assert __main__.main() == 0
+heavy = {"course_utils.runs.distributed", "transformers", "matplotlib.pyplot", "bertviz"}
+print("seen:", sorted(heavy & sys.modules.keys()))
+"""
+
+
+@pytest.mark.parametrize("command", ["progress", "train"])
+def test_a_command_imports_no_more_than_it_needs(command, file, tmp_path):
+    """`distributed` takes a second, which one process alone does not need."""
+    words = ["--corpus", file, "--steps", "1", "--out", tmp_path] if command == "train" else []
+    done = subprocess.run(
+        [sys.executable, "-c", SEEN, command, *words],
+        capture_output=True,
+        encoding="utf-8",
+        cwd=Path(__file__).parents[2],
+    )
+    assert done.stdout.endswith("seen: []\n"), done.stdout + done.stderr
+
+
 def test_a_command_that_is_killed_goes_on(file, tmp_path):
     """A process of its own, SIGKILL, and the same command again."""
 
