@@ -82,7 +82,7 @@ def test_a_kept_copy_is_right_but_not_the_kept_tensor_itself(part):
 
 
 def test_places_kept_under_the_number_of_tokens_are_refused():
-    kept = {}
+    kept: dict = {}
 
     def answer(n_query, n_key, table):
         places = torch.arange(n_query)[:, None] - torch.arange(n_key)
@@ -94,7 +94,7 @@ def test_places_kept_under_the_number_of_tokens_are_refused():
 
 
 def test_a_rotation_kept_under_its_shape_is_refused():
-    kept = {}
+    kept: dict = {}
 
     def answer(x, angles):
         return positions.apply_rope(x, kept.setdefault((angles.shape, angles.dtype), angles))
@@ -104,7 +104,7 @@ def test_a_rotation_kept_under_its_shape_is_refused():
 
 
 def test_rows_kept_under_the_number_of_tokens_are_refused():
-    kept = {}
+    kept: dict = {}
 
     def answer(x, positions):
         return x + kept.setdefault((x.shape[1:], x.dtype), positions[: x.shape[1]])

@@ -95,6 +95,7 @@ def cases() -> list[Case]:
     normal, boolean, double = inputs.normal, inputs.boolean, torch.float64
     x, memory, causal = normal(2, 4, 6), normal(2, 5, 6, seed=1), blocks.causal(4)
     padding = torch.tensor([[True] * 3 + [False] * 2, [True] * 4 + [False]])[:, None, None]
+    masks = causal, padding
     head_masks = boolean(2, 3, 4, 4), boolean(2, 3, 4, 5, seed=1)
     before = {
         "x": normal(2, 4, 6, seed=2),
@@ -103,6 +104,7 @@ def cases() -> list[Case]:
         "memory_mask": padding.flip(-1),
     }
     longer = {"x": normal(2, 8, 6), "memory": normal(2, 9, 6), "self_mask": blocks.causal(8)}
+    others = [longer, before]
     return [
         simple("both attentions are means, each norm another function", True),
         simple("the same, post-norm", False),
@@ -110,20 +112,12 @@ def cases() -> list[Case]:
         case("post-norm", 3, x, memory, norm_first=False),
         case("a causal mask", 2, x, memory, causal),
         case("padding in the memory", 3, x, memory, None, padding),
-        case("both masks", 3, x, memory, causal, padding),
-        case("both masks, post-norm", 2, x, memory, causal, padding, False),
+        case("both masks", 3, x, memory, *masks),
+        case("both masks, post-norm", 2, x, memory, *masks, norm_first=False),
         case("as long as the memory", 2, x, memory[:, :4], causal, boolean(2, 1, 4, 4)),
         case("a mask for each head", 3, x, memory, *head_masks),
         case("a memory that is shorter", 3, x, memory[:, :2], causal, padding[..., 1:3]),
-        case(
-            "the same block again, after other texts",
-            3,
-            x,
-            memory,
-            causal,
-            padding,
-            earlier=[longer, before],
-        ),
+        case("the same block again, after other texts", 3, x, memory, *masks, earlier=others),
         case("the same block again, without masks", 3, x, memory, earlier=[before]),
         case("one token, one to read", 2, normal(3, 1, 4), normal(3, 1, 4, seed=1)),
         case("transposed views", 2, normal(2, 6, 4).mT, normal(2, 6, 5, seed=1).mT, causal),
