@@ -27,8 +27,8 @@ from course_utils.engine.verdict import Verdict, too_slow
 PRINTED_AT_MOST = 2_000
 MEMORY = 2 << 30
 COMPILED = (
-    "Take `@torch.compile` away: a part is kept as plain code, which runs on every machine. Compile "
-    "the whole model, where you use it."
+    "Take `@torch.compile` away: a part is kept as plain code, which runs on every machine. "
+    "Compile the whole model, where you use it."
 )
 WATCHED = (torch, torch.Tensor, functional, math, builtins)
 
