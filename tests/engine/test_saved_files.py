@@ -180,7 +180,7 @@ def test_a_line_like_those_between_parts_is_refused(home: Path) -> None:
 def test_work_that_passed_older_checks_is_checked_once_more(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is right stays; what only the older checks let through is said, and stays in its file."""
+    """What is right stays; what only the older checks let through is said, and its text stays."""
     with monkeypatch.context() as older:
         older.setattr(store, "CHECKS_VERSION", "0")
         store.save(PART, RIGHT.format("right"))
