@@ -69,6 +69,7 @@ def cases() -> list[Case]:
         case("removed tokens at zero", shared.REMOVED.flip(-1), 0.0),
         case("a transposed view", normal(5, 3).T, 1.5),
         case("float64", normal(2, 5, dtype=torch.float64), 0.3),
+        case("float64 at zero", normal(2, 5, dtype=torch.float64), 0),
     ]
 
 

@@ -42,6 +42,8 @@ def cases() -> list[Case]:
             ("all below zero", -9 - normal(2, 6).abs(), (0.4,)),
             ("some are removed already", shared.REMOVED, (0.3, 0.0)),
             ("large logits", 60 * normal(3, 6), (0.1,)),
+            ("logits in the hundreds", 400 + 2 * normal(3, 6), (0.1,)),
+            ("hundreds below zero", -400 + 2 * normal(3, 6), (0.1,)),
             ("a transposed view", 2 * normal(6, 2).T, (0.2,)),
             ("float64", 2 * normal(2, 6, dtype=torch.float64), (0.2,)),
         ),

@@ -24,7 +24,7 @@ exercise = Exercise(
 
 
 def _perplexity_by_torch(logits: Tensor, targets: Tensor, ignore_index: int = -100) -> float:
-    flat, wanted = logits.flatten(0, -2), targets.flatten()
+    flat, wanted = logits.reshape(-1, logits.shape[-1]), targets.reshape(-1)
     return math.exp(F.cross_entropy(flat, wanted, ignore_index=ignore_index).item())
 
 
@@ -50,6 +50,8 @@ def cases() -> list[Case]:
         case("places that do not count", 2 * normal(2, 3, 5), padded),
         case("other places do not count", 2 * normal(2, 3, 5), padded.abs() % 5, ignore_index=0),
         case("large logits", large, large.argmax(-1)),
+        case("one place alone", normal(6), torch.tensor(2)),
+        case("a model that is far off", torch.tensor([[40.0, 0.0, 0.0]]), torch.tensor([1])),
         case("a transposed view", normal(5, 3).T, integers(3, below=5)),
         case("a batch in another order in memory", *time_first),
     ]
@@ -57,7 +59,7 @@ def cases() -> list[Case]:
 
 def _surprises(logits, targets, ignore_index=-100):
     """-log p of each target that counts."""
-    flat, wanted = logits.flatten(0, -2), targets.flatten()
+    flat, wanted = logits.reshape(-1, logits.shape[-1]), targets.reshape(-1)
     each = F.cross_entropy(flat, wanted, ignore_index=ignore_index, reduction="none")
     return each[wanted != ignore_index]
 

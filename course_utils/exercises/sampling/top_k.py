@@ -48,6 +48,7 @@ def cases() -> list[Case]:
             ("all above zero", 1 + normal(2, 6).abs(), (2,)),
             ("some are equally good", ties, (1, 2, 3)),
             ("some are removed already", shared.REMOVED, (2, 4)),
+            ("a sure model", 100 * normal(2, 6), (4,)),
             ("a transposed view", normal(6, 2).T, (3,)),
             ("float64", normal(2, 6, dtype=torch.float64), (3,)),
         ),
