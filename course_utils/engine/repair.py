@@ -1,0 +1,160 @@
+"""Finds a small change of the learner's own code that makes it right, to show where the fault is.
+
+Program repair as feedback: Yi et al. 2017 (ITSP), Hu et al. 2019 (Refactory). What is shown is the
+learner's own line and expression, never what would stand there instead.
+"""
+
+import ast
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from course_utils.engine import donors, edits
+from course_utils.engine.recording import functions
+from course_utils.engine.trial import Trial
+
+
+@dataclass(frozen=True)
+class Repair:
+    """A place in the learner's code. `whole` where a change there makes everything right."""
+
+    line: int
+    expression: str
+    whole: bool
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A change: what is put at some places, and how far it is from what is there."""
+
+    rank: int
+    changes: tuple[tuple[edits.Place, ast.AST], ...]
+    line: int
+    expression: str
+
+
+def repair(trial: Trial, likely: tuple[int, ...] = ()) -> Repair | None:
+    """The smallest change that is found in time, on the likely lines first."""
+    tree = edits.OneConstant().visit(copy.deepcopy(trial.tree))
+    split = None
+    for kinds in (_own_changes, donors.transplants):  # the second are costly to prepare
+        found = sorted(
+            candidates(trial, tree, kinds), key=lambda one: (one.line not in likely, one.rank)
+        )
+        for candidate in found:
+            if trial.time_is_up:
+                return split
+            fares = _fares(trial, tree, candidate)
+            if fares == "right":
+                return Repair(candidate.line, candidate.expression, True)
+            if fares == "split" and split is None:
+                split = Repair(candidate.line, candidate.expression, False)
+    return split
+
+
+def _fares(trial: Trial, tree: ast.Module, candidate: Candidate) -> str:
+    before = [place.get() for place, _ in candidate.changes]
+    for place, new in candidate.changes:
+        _locate(new, place.get())
+        place.put(new)
+    try:
+        fares = trial.fares(tree)
+        return "" if fares and unused_names(tree) - unused_names(trial.tree) else fares
+    finally:
+        for (place, _), node in zip(candidate.changes, before, strict=True):
+            place.put(node)
+
+
+def _locate(new: ast.AST, old: ast.AST) -> None:
+    ast.copy_location(new, old)
+    ast.fix_missing_locations(new)
+
+
+# --- which changes there are ---------------------------------------------------------------------
+
+
+Changes = Iterator[tuple[int, edits.Place, ast.AST]]
+"""How far a change is from what is there, where it is made, and what is put there."""
+
+
+def candidates(
+    trial: Trial,
+    tree: ast.Module,
+    kinds: Callable[[Trial, ast.FunctionDef, list[edits.Place]], Changes],
+) -> Iterator[Candidate]:
+    """Changes of every function of the cell: in one place, or in all that are equal."""
+    for definition in functions(tree):
+        places = list(edits.places(definition))
+        yield from _in_place(trial, definition, places)
+        alike: dict[str, list[edits.Place]] = {}
+        for place in places:
+            alike.setdefault(_text(place.get()), []).append(place)
+        for rank, place, new in kinds(trial, definition, places):
+            if _misleads(place, new):
+                continue
+            line, expression = _blamed(trial, place)
+            yield Candidate(rank, ((place, new),), line, expression)
+            equal = alike[_text(place.get())]
+            if len(equal) > 1 and place is equal[0]:
+                all_of_them = tuple((one, copy.deepcopy(new)) for one in equal)
+                yield Candidate(rank + 1, all_of_them, line, expression)
+
+
+def _in_place(
+    trial: Trial, definition: ast.FunctionDef, places: list[edits.Place]
+) -> Iterator[Candidate]:
+    """All that is written in place made anew, at once."""
+    changes = tuple((place, new) for place in places for new in edits.made_anew(place.get()))
+    if len(changes) > 1:
+        yield Candidate(2, changes, *_blamed(trial, changes[0][0]))
+
+
+def _own_changes(trial: Trial, definition: ast.FunctionDef, places: list[edits.Place]) -> Changes:
+    names = _names_in_reach(definition)
+    for place in places:
+        for new in edits.accidents(place.get(), names):
+            yield 1 + isinstance(new, ast.Pass), place, new
+        for new in edits.amends(place.get()):
+            yield 2, place, new
+
+
+def _names_in_reach(definition: ast.FunctionDef) -> dict[str, list[str]]:
+    """For each name that a function binds, all the others: any of them may have been meant."""
+    names = [name for one in edits.variables(definition).items() for name in (one[0], *one[1])]
+    unique = list(dict.fromkeys(names))
+    return {name: [one for one in unique if one != name] for name in unique}
+
+
+def _misleads(place: edits.Place, new: ast.AST) -> bool:
+    """Whether a change could be right by an accident of the cases: another number of rounds."""
+    around = place.around
+    is_number = isinstance(place.get(), ast.Constant) and isinstance(new, ast.Constant)
+    return is_number and isinstance(around, ast.Call) and ast.unparse(around.func) == "range"
+
+
+def _blamed(trial: Trial, place: edits.Place) -> tuple[int, str]:
+    """Line and text of what a learner should look at, as they wrote it."""
+    node = place.get()
+    shown = node if isinstance(node, ast.expr | ast.stmt) and not _tiny(node) else place.around
+    text = ast.get_source_segment(trial.source, shown) or ""
+    line = getattr(node, "lineno", 0) or getattr(shown, "lineno", 0)
+    return line, text.splitlines()[0] if text else ""
+
+
+def _tiny(node: ast.AST) -> bool:
+    return isinstance(node, ast.Constant | ast.Name | ast.Slice)
+
+
+def _text(node: Any) -> str:
+    return f"{type(node).__name__} {ast.unparse(node) if isinstance(node, ast.expr) else id(node)}"
+
+
+def unused_names(tree: ast.AST) -> set[str]:
+    """Local variables that are written and never read."""
+    found = set()
+    for definition in functions(tree):
+        names = [node for node in ast.walk(definition) if isinstance(node, ast.Name)]
+        read = {name.id for name in names if isinstance(name.ctx, ast.Load)}
+        found |= {name.id for name in names if isinstance(name.ctx, ast.Store)} - read
+    return found

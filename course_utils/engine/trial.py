@@ -1,0 +1,134 @@
+"""One wrong version of a part, and how a changed one fares in its place."""
+
+import ast
+import copy
+import signal
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from types import CodeType, FrameType
+from typing import Any
+
+import torch
+
+from course_utils.engine import parts
+from course_utils.engine.comparing import compare, same_result
+from course_utils.engine.observing import Outcome, expected, observe
+from course_utils.exercises import Case, Exercise
+from course_utils.exercises.exercise import Part
+
+FILENAME = "changed cell"
+FIRST_LOOK, WHOLE_CHECK = 0.25, 1.0
+"""Processor seconds that a changed version may take for the first failing case, and for all."""
+
+
+class TooSlow(BaseException):
+    """Not an Exception: the check would take one for the code's own."""
+
+
+class Trial:
+    """The learner's source, the cases that it fails, and a place to try changed sources in."""
+
+    def __init__(self, exercise: Exercise, source: str, seconds: float):
+        self.exercise, self.source = exercise, source
+        self.end = time.process_time() + seconds
+        self.cases = exercise.make_cases()
+        self.tree = _without_annotations(ast.parse(source))
+
+    @cached_property
+    def wanted(self) -> list[Outcome]:
+        return [expected(case) for case in self.cases]
+
+    @cached_property
+    def failing(self) -> list[int]:
+        """The numbers of the cases that the learner's own source fails."""
+        part = self.part_of(self.tree)
+        outcomes = [observe(part, case) for case in self.cases]
+        pairs = zip(self.wanted, outcomes, strict=True)
+        return [number for number, pair in enumerate(pairs) if compare(*pair)]
+
+    @property
+    def time_is_up(self) -> bool:
+        return time.process_time() > self.end
+
+    def part_of(self, tree: ast.Module | CodeType, **names: Any) -> Part:
+        """What a changed source defines, in a namespace of its own."""
+        namespace = {**parts.namespace(self.exercise.part), **names}
+        code = tree if isinstance(tree, CodeType) else compile(tree, FILENAME, "exec")
+        exec(code, namespace)
+        return namespace[self.exercise.name]
+
+    def fares(self, tree: ast.Module) -> str:
+        """`right` where all is right, `split` where only what failed is right now."""
+        try:
+            with quiet(), time_limit(FIRST_LOOK):
+                part = self.part_of(tree)
+                if not self._right_value(part, self.failing[0] if self.failing else 0):
+                    return ""
+            with quiet(), time_limit(WHOLE_CHECK):
+                return self._in_all(part)
+        except (Exception, SystemExit, TooSlow):
+            return ""
+
+    def _right_value(self, part: Part, number: int) -> bool:
+        case = self.cases[number]
+        return same_result(self.wanted[number], Outcome(case.use(part, **_copies(case))))
+
+    def _in_all(self, part: Part) -> str:
+        broken = False
+        order = sorted(range(len(self.cases)), key=lambda one: one not in self.failing)
+        for number in [*order, 0]:  # the first once more: nothing is remembered
+            if compare(self.wanted[number], observe(part, self.cases[number])):
+                if number in self.failing:
+                    return ""
+                broken = True
+        if broken:
+            return "split" if self.failing else ""
+        for holds in self.exercise.properties:
+            holds(part)
+        return "right"
+
+
+def _without_annotations(tree: ast.Module) -> ast.Module:
+    """They take longer to make than most parts take to run."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            node.returns = None
+        elif isinstance(node, ast.arg):
+            node.annotation = None
+    return tree
+
+
+def _copies(case: Case) -> dict[str, Any]:
+    return {
+        name: value.detach().clone() if isinstance(value, torch.Tensor) else copy.copy(value)
+        for name, value in case.arguments.items()
+    }
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No warnings, and the same random numbers for every version."""
+    torch.default_generator.manual_seed(0)  # `torch.manual_seed` notes where it was called
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Raise TooSlow in the block when it has used so much processor time."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise TooSlow
+
+    before = signal.signal(signal.SIGVTALRM, stop)
+    # Again and again: what is raised while Python collects garbage is dropped.
+    signal.setitimer(signal.ITIMER_VIRTUAL, seconds, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
