@@ -13,7 +13,15 @@ from torch import Tensor
 from course_utils.engine import parts
 from course_utils.engine.edits import Place
 from course_utils.engine.recording import functions, same
-from course_utils.engine.trial import FILENAME, FIRST_LOOK, TooSlow, Trial, quiet, time_limit
+from course_utils.engine.trial import (
+    FILENAME,
+    FIRST_LOOK,
+    TooSlow,
+    Trial,
+    copies,
+    quiet,
+    time_limit,
+)
 
 OURS = "our version"
 LARGEST = 0.6
@@ -87,12 +95,12 @@ def local_values(trial: Trial, tree: ast.Module, filename: str) -> dict[str, Any
         if event == "return" and frame.f_code.co_filename == filename:
             found.update(frame.f_locals)
 
-    case = trial.cases[trial.failing[0] if trial.failing else 0]
+    case = trial.first_failing
     try:
         with quiet(), time_limit(FIRST_LOOK):
             part = trial.part_of(compile(tree, filename, "exec"))
             sys.setprofile(look)
-            case.use(part, **case.arguments)
+            case.use(part, **copies(case))
     except (Exception, SystemExit, TooSlow):
         pass
     finally:

@@ -121,9 +121,15 @@ def _own_changes(trial: Trial, definition: ast.FunctionDef, places: list[edits.P
 
 def _names_in_reach(definition: ast.FunctionDef) -> dict[str, list[str]]:
     """For each name that a function binds, all the others: any of them may have been meant."""
-    names = [name for one in edits.variables(definition).items() for name in (one[0], *one[1])]
+    nodes = list(ast.walk(definition))
+    names = [node.arg for node in nodes if isinstance(node, ast.arg) and node.arg != "self"]
+    names += [node.id for node in nodes if isinstance(node, ast.Name) and _is_written(node)]
     unique = list(dict.fromkeys(names))
     return {name: [one for one in unique if one != name] for name in unique}
+
+
+def _is_written(name: ast.Name) -> bool:
+    return isinstance(name.ctx, ast.Store)
 
 
 def _misleads(place: edits.Place, new: ast.AST) -> bool:

@@ -49,6 +49,10 @@ class Trial:
         pairs = zip(self.wanted, outcomes, strict=True)
         return [number for number, pair in enumerate(pairs) if compare(*pair)]
 
+    @cached_property
+    def first_failing(self) -> Case:
+        return self.cases[self.failing[0] if self.failing else 0]
+
     @property
     def time_is_up(self) -> bool:
         return time.process_time() > self.end
@@ -65,16 +69,18 @@ class Trial:
         try:
             with quiet(), time_limit(FIRST_LOOK):
                 part = self.part_of(tree)
-                if not self._right_value(part, self.failing[0] if self.failing else 0):
+                case = self.first_failing
+                if not self.is_right_value(case.use(part, **copies(case))):
                     return ""
             with quiet(), time_limit(WHOLE_CHECK):
                 return self._in_all(part)
         except (Exception, SystemExit, TooSlow):
             return ""
 
-    def _right_value(self, part: Part, number: int) -> bool:
-        case = self.cases[number]
-        return same_result(self.wanted[number], Outcome(case.use(part, **_copies(case))))
+    def is_right_value(self, value: Any) -> bool:
+        """Whether the first failing case should give this."""
+        wanted = self.wanted[self.failing[0] if self.failing else 0]
+        return same_result(wanted, Outcome(value))
 
     def _in_all(self, part: Part) -> str:
         broken = False
@@ -101,7 +107,8 @@ def _without_annotations(tree: ast.Module) -> ast.Module:
     return tree
 
 
-def _copies(case: Case) -> dict[str, Any]:
+def copies(case: Case) -> dict[str, Any]:
+    """The arguments of a case, to be spoilt."""
     return {
         name: value.detach().clone() if isinstance(value, torch.Tensor) else copy.copy(value)
         for name, value in case.arguments.items()
