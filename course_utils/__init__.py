@@ -18,7 +18,7 @@ from course_utils import (
     training,
     views,
 )
-from course_utils.engine import loading
+from course_utils.engine import console, loading
 from course_utils.engine.completes import completes, hint, progress, reset, solution
 
 __version__ = "0.1.0"
@@ -47,7 +47,7 @@ def _open() -> None:
         return
     problems = loading.load_saved_parts()
     if sys.argv[:1] != ["-m"]:  # `python -m course_utils …` says what it has to say itself
-        print(loading.summary(problems))
+        console.say(loading.summary(problems))
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython else None
     if shell is not None:

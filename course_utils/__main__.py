@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from course_utils import exercises
-from course_utils.engine import completes, loading, parts, store
+from course_utils.engine import completes, console, loading, parts, store
 from course_utils.families import parity
 from course_utils.runs import command_line
 
@@ -46,7 +46,7 @@ def show_progress(chosen: argparse.Namespace) -> int:
         mark = "x" if parts.is_yours(part) else " "
         print(f"[{mark}] {exercises.notebook_of(part)}  {part}")
     mine, all_parts = completes.count()
-    print(f"{mine} of {all_parts} parts are yours (kept in {store.home()})")
+    console.say(f"{mine} of {all_parts} parts are yours (kept in {store.home()})")
     return 0
 
 
@@ -59,10 +59,13 @@ def show_hints(chosen: argparse.Namespace) -> int:
 
 def check_saved(chosen: argparse.Namespace) -> int:
     """Check every saved part against its exercise."""
-    verdicts = [loading.check_saved(saved) for saved in store.load()]
+    problems = loading.unreadable()
+    for problem in problems:
+        console.say(problem)
+    verdicts = [loading.check_saved(saved) for saved in loading.saved_parts()]
     for verdict in verdicts:
-        print(f"{verdict.part}: {verdict.headline}")
-    return 0 if all(verdict.state == "right" for verdict in verdicts) else 1
+        console.say(f"{verdict.part}: {verdict.headline}")
+    return 1 if problems or any(verdict.state != "right" for verdict in verdicts) else 0
 
 
 def open_lab(chosen: argparse.Namespace) -> int:

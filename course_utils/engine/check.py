@@ -2,6 +2,7 @@
 
 import traceback
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from course_utils.engine.comparing import Difference, compare, error_sentence, show
 from course_utils.engine.naming import recognise, resembling
@@ -29,7 +30,7 @@ def check(exercise: Exercise, part: Part) -> Verdict:
             return Verdict(exercise.part, "wrong", TOO_MUCH_MEMORY, lines=_lines_of(seen.error))
         difference = compare(wanted, seen)
         if difference:
-            return _explain(exercise, part, cases, case, seen, difference)
+            return _explain(exercise, part, cases, Fault(case, seen, difference))
     for holds in exercise.properties:
         try:
             holds(part)
@@ -45,29 +46,45 @@ def stopped(exercise: Exercise, error: BaseException) -> Verdict:
     return Verdict(exercise.part, "wrong", error_sentence(error), lines=_lines_of(error))
 
 
-def _explain(
-    exercise: Exercise,
-    part: Part,
-    cases: Sequence[Case],
-    case: Case,
-    seen: Outcome,
-    difference: Difference,
-) -> Verdict:
+@dataclass(frozen=True)
+class Fault:
+    """A case, what was seen in it, and in what that is wrong."""
+
+    case: Case
+    seen: Outcome
+    difference: Difference
+
+
+def _explain(exercise: Exercise, part: Part, cases: Sequence[Case], first: Fault) -> Verdict:
     mistake = recognise(exercise, part, cases) or resembling(exercise, part, cases)
-    lines = _lines_of(seen.error) if seen.error else ()
+    fault = (mistake and _in_common(mistake.part, part, cases)) or first
+    case, seen = fault.case, fault.seen
     return Verdict(
         exercise.part,
         "wrong",
-        difference.sentence,
+        fault.difference.sentence,
         case=case.title,
         call=case.shown or f"{exercise.name}({', '.join(case.arguments)})",
         inputs=tuple((name, show(value)) for name, value in case.arguments.items()),
-        expected=difference.expected,
-        got=difference.got,
+        expected=fault.difference.expected,
+        got=fault.difference.got,
         mistake=mistake.name if mistake else "",
         says=mistake.says if mistake else "",
-        lines=lines,
+        lines=_lines_of(seen.error) if seen.error else (),
     )
+
+
+def _in_common(known: Part, part: Part, cases: Sequence[Case]) -> Fault | None:
+    """The first fault of `part` that the known mistake has as well: what is shown is what is said.
+
+    A part may be wrong in several ways, and its first case in another way than the one named.
+    """
+    for case in cases:
+        wanted, seen = expected(case), observe(part, case)
+        difference, other = compare(wanted, seen), compare(wanted, observe(known, case))
+        if difference and other and difference.sentence == other.sentence:
+            return Fault(case, seen, difference)
+    return None
 
 
 def _out_of_memory(error: BaseException) -> bool:

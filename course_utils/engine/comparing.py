@@ -2,6 +2,8 @@
 
 import inspect
 import math
+import re
+from bdb import BdbQuit
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +19,19 @@ TOLERANCE = {  # relative, absolute
     torch.float32: (1e-4, 1e-5),
     torch.bfloat16: (5e-2, 5e-2),
     torch.float16: (1e-2, 1e-2),
+}
+
+
+EXPLAINED: dict[type[BaseException], str] = {
+    RecursionError: (
+        "Your code calls itself without end (RecursionError). While it is checked, a part is your "
+        "own version, by whatever name you call it."
+    ),
+    BdbQuit: (
+        "Your code stops in the debugger, and nobody is there to answer it. Take `breakpoint()` or "
+        "`set_trace()` out and use `print`: this panel shows what is printed."
+    ),
+    EOFError: "Your code waits for something to be typed in, as `input()` does. Take that out.",
 }
 
 
@@ -55,6 +70,9 @@ def compare_values(wanted: Any, seen: Any, what: str) -> Difference | None:
     if seen is None and wanted is not None:
         sentence = f"{_capital(what)} is None. Is the `return` missing?"
         return Difference(sentence, show(wanted), "None")
+    if inspect.isgenerator(seen):
+        sentence = f"{_capital(what)} is a generator, because of `yield`. Use `return`."
+        return Difference(sentence, show(wanted), show(seen))
     if isinstance(wanted, Tensor):
         return _compare_tensors(wanted, seen, what)
     if isinstance(wanted, int) and isinstance(seen, np.int64):
@@ -112,10 +130,10 @@ def _close_each(wanted: Tensor, seen: Tensor) -> Tensor:
 
 def _compare_tuples(wanted: tuple, seen: tuple, what: str) -> Difference | None:
     if len(wanted) != len(seen):
-        sentence = f"{_capital(what)} should have {len(wanted)} entries, yours has {len(seen)}."
+        sentence = f"{_capital(what)} should be {len(wanted)} values, yours is {len(seen)}."
         return Difference(sentence, show(wanted), show(seen))
     for number, (one, other) in enumerate(zip(wanted, seen, strict=True)):
-        difference = compare_values(one, other, f"entry {number} of {what}")
+        difference = compare_values(one, other, _place(number, len(wanted), what))
         if difference and not isinstance(one, Tensor):
             return replace(difference, expected=show(wanted), got=show(seen))
         if difference:
@@ -197,6 +215,9 @@ def error_sentence(error: BaseException) -> str:
         return "Your code asks Python to exit. Return the result instead."
     if isinstance(error, Wrong):  # the case itself has seen a mistake
         return str(error)
+    for kind_of_error, sentence in EXPLAINED.items():
+        if isinstance(error, kind_of_error):
+            return sentence
     text = str(error).strip().splitlines()
     return f"Your code stopped with {type(error).__name__}: {text[0] if text else 'no message'}"
 
@@ -212,9 +233,27 @@ def _backward_sentence(error: RuntimeError) -> str:
 
 
 def kind(value: Any) -> str:
-    """What a value is, with its article: "a list", "an int"."""
+    """What a value is, with its article: "a list", "an int", "an ndarray", "a uint8"."""
+    if value is None:
+        return "None"
     name = "class" if inspect.isclass(value) else type(value).__name__
-    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}" if value is not None else "None"
+    return f"{'an' if AN.match(name) else 'a'} {name}"
+
+
+AN = re.compile(r"[aeio]|u(?!int|ni)|nd", re.I)
+"""How names begin that are spoken with a vowel first: "nd" is spelled out."""
+
+
+def _place(number: int, count: int, what: str) -> str:
+    """Which of several values: in words, so that nobody asks whether counting begins at 0."""
+    inside = "" if what == "the result" else f" in {what}"
+    if count == 1:
+        return f"the only value{inside}"
+    which = ORDINALS[number] if number < len(ORDINALS) else f"{number + 1}th"
+    return f"the {which} of {count} values{inside}"
+
+
+ORDINALS = "first second third fourth fifth sixth seventh eighth ninth tenth".split()
 
 
 def _capital(text: str) -> str:

@@ -1,15 +1,13 @@
 """What a notebook calls: `completes`, `hint`, `solution`, `reset`, `progress`."""
 
-import inspect
 import os
 import sys
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from course_utils import exercises
-from course_utils.engine import install, parts, source, store
+from course_utils.engine import cell, console, install, parts, source, store
 from course_utils.engine.checker import checker
 from course_utils.engine.panel import Note, Panel
 from course_utils.engine.source import CellProblem, PartSource
@@ -29,14 +27,18 @@ def completes(part: str) -> Callable[[Part], Any]:
     exercises.find(part)
 
     def complete(definition: Part) -> Any:
-        return attempt(part, cell_text(definition))
+        frame = sys._getframe(1)
+        return attempt(part, cell.text_of(frame), frame.f_globals, frame.f_lineno)
 
     return complete
 
 
-def attempt(part: str, cell: str) -> Any:
-    """Check what a cell defines, say what was found, and give back the version now in use."""
-    verdict, foot = judge(part, cell)
+def attempt(part: str, text: str, names: Mapping[str, Any], line: int = 0) -> Any:
+    """Check what a cell defines, say what was found, and give back the version now in use.
+
+    `names` are what the cell could see, `line` is that of the decorator that runs, where one does.
+    """
+    verdict, foot = judge(part, text, names, line)
     exercise = exercises.find(part)
     helpful = verdict.state != "right"
     panel = Panel(
@@ -51,14 +53,13 @@ def attempt(part: str, cell: str) -> Any:
     return parts.in_use(part)
 
 
-def judge(part: str, cell: str) -> tuple[Verdict, str]:
+def judge(part: str, text: str, names: Mapping[str, Any], line: int = 0) -> tuple[Verdict, str]:
     """The verdict on a cell, and a sentence on what is in use now. A right version is installed."""
     try:
-        found = source.part_source(cell, part)
+        found = _part_source(part, text, line)
         if found.unfinished:
             return Verdict(part, "unfinished", "Not written yet."), _stands_in(part)
-        source.missing_names(found, parts.namespace(part), _notebook_names())
-        _refuse_taken_names(found)
+        source.missing_names(found, parts.namespace(part), names)
     except CellProblem as problem:
         lines = ((problem.line, problem.text),) if problem.line else ()
         return Verdict(part, "wrong", str(problem), lines=lines), _stands_in(part)
@@ -88,15 +89,15 @@ def solution(part: str) -> Note:
 def reset(part: str) -> Note:
     """Use the reference again. Your version is not lost: its text is put aside."""
     if part == "all":
-        mine = [saved.part for saved in store.load()]
-        kept = [store.put_aside(one) for one in mine]
+        names = [saved.part for saved in store.load()]
+        kept = _put_aside(names)
         for exercise in exercises.all_exercises():
             install.uninstall(exercise.part)
-        return Note(f"{len(mine)} parts are blank again", _where(kept))
+        return Note(f"{len(names)} parts are blank again", kept)
     exercises.find(part)
-    kept = [store.put_aside(part)]
+    kept = _put_aside([part])
     install.uninstall(part)
-    return Note(f"`{part}` is blank again", _where(kept))
+    return Note(f"`{part}` is blank again", kept)
 
 
 def progress(lit: str | list[str] | None = None) -> Any:
@@ -116,25 +117,19 @@ def count() -> tuple[int, int]:
     return sum(map(parts.is_yours, names)), len(names)
 
 
-def cell_text(definition: Part) -> str:
-    """The whole source that a definition stands in: its notebook cell, or its file."""
-    if _shell() is None:
-        return inspect.getsource(inspect.getmodule(definition) or definition)
-    return running_cell()
-
-
-def running_cell() -> str:
-    """The source of the notebook cell that is running now, as Python without magics."""
-    shell = _shell()
-    seen = started_cells[-1] if started_cells else shell.history_manager.input_hist_raw[-1]
-    return shell.transform_cell(seen)
-
-
-started_cells: deque[str] = deque(maxlen=1)
-"""The cell that started last. Empty only in the cell that imports the course."""
-
-
 # --- sentences and surroundings ------------------------------------------------------------------
+
+
+def _part_source(part: str, text: str, line: int) -> PartSource:
+    if not text:
+        raise CellProblem(
+            "The text of your code is not kept where it ran, at Python's own prompt or in `exec`, "
+            "and a part is saved as text. Put it in a notebook cell or a file."
+        )
+    found = source.part_source(text, part, line)
+    if store.MARK.search(found.text):
+        raise CellProblem("A line of your code looks like those between saved parts. Change it.")
+    return found
 
 
 def _keep(found: PartSource) -> str:
@@ -169,11 +164,20 @@ def _stands_in(part: str) -> str:
     return "Until it is right, the package uses its own version, so everything below works."
 
 
-def _where(kept: list[Path | None]) -> str:
-    files = [path for path in kept if path]
-    if not files:
-        return "Nothing of yours was saved."
-    return "Your text is kept in " + ", ".join(f"`{_short(path)}`" for path in files)
+def _put_aside(names: list[str]) -> str:
+    """Put the saved texts of parts aside, and say where they are."""
+    files, problems = [], []
+    for part in names:
+        try:
+            files.append(store.put_aside(part))
+        except OSError as error:
+            problems.append(
+                f"`{_short(store.path_of(part))}` could not be changed ({error.strerror or error})."
+            )
+    kept = [f"`{_short(path)}`" for path in files if path]
+    if kept:
+        problems.insert(0, f"Your text is kept in {', '.join(kept)}.")
+    return " ".join(problems) or "Nothing of yours was saved."
 
 
 def _short(path: Path) -> str:
@@ -182,38 +186,15 @@ def _short(path: Path) -> str:
     return str(path.relative_to(course)) if path.is_relative_to(course) else str(path)
 
 
-def _refuse_taken_names(found: PartSource) -> None:
-    """A helper of one part may not replace another part's helper of the same name."""
-    module = found.part.split(".")[0]
-    for saved in store.load():
-        if saved.part == found.part or saved.part.split(".")[0] != module:
-            continue
-        try:
-            other = source.part_source(saved.source, saved.part)
-        except CellProblem:
-            continue
-        for name in sorted(found.names & other.names):
-            if source.definition_of(name, found.text) != source.definition_of(name, other.text):
-                raise CellProblem(
-                    f"Your version of `{saved.part}` has a helper `{name}` already, which does "
-                    "something else. Give this one another name."
-                )
-
-
 def _shell() -> Any:
     """The running IPython, if this is one."""
     ipython = sys.modules.get("IPython")
     return ipython.get_ipython() if ipython else None
 
 
-def _notebook_names() -> dict[str, Any]:
-    shell = _shell()
-    return shell.user_ns if shell else vars(sys.modules["__main__"])
-
-
 def _show(panel: Panel) -> None:
     if _shell() is None:
-        print(panel)
+        console.say(panel)
     else:
         from IPython.display import display
 

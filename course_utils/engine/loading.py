@@ -17,13 +17,22 @@ def load_saved_parts() -> list[str]:
     Gives sentences on what could not be used. Whatever is in the files, nothing is raised.
     """
     parts.references()
-    known = {exercise.part for exercise in exercises.all_exercises()}
-    saved = [one for one in store.load() if one.part in known]
-    edited = [one for one in saved if not one.as_it_passed]
-    problems = [f"{path} holds no part that can be read" for path in store.unreadable()]
+    saved = saved_parts()
+    problems = unreadable()
     problems += filter(None, [_take(one) for one in saved if one.as_it_passed])
-    problems += filter(None, [_check_again(one) for one in edited])
+    problems += filter(None, [_check_again(one) for one in saved if not one.as_it_passed])
     return problems
+
+
+def saved_parts() -> list[Saved]:
+    """The saved parts that the course knows."""
+    known = {exercise.part for exercise in exercises.all_exercises()}
+    return [one for one in store.load() if one.part in known]
+
+
+def unreadable() -> list[str]:
+    """A sentence for every file that should hold parts and holds none."""
+    return [f"{path} holds no part that can be read" for path in store.unreadable()]
 
 
 def summary(problems: list[str]) -> str:
@@ -40,7 +49,8 @@ def _take(saved: Saved) -> str:
         install.install(saved.part, found.text, f"{store.path_of(saved.part)} ({saved.part})")
     except (Exception, SystemExit) as error:
         install.uninstall(saved.part)
-        return f"{saved.part} in {store.path_of(saved.part)} does not load ({error})"
+        reason = str(error).split("\n")[0] or type(error).__name__
+        return f"{saved.part} in {store.path_of(saved.part)} does not load ({reason})"
     return ""
 
 

@@ -4,50 +4,49 @@ import ast
 import re
 from typing import Any
 
-from course_utils import exercises
-from course_utils.engine import completes, parts
+from course_utils.engine import cell, completes, parts
 from course_utils.engine.checker import checker
-from course_utils.engine.source import completed_part, readable
+from course_utils.engine.source import completed_part, readable, tidy
 
-COMPLETES = re.compile(r"^@(?:\w+\.)?completes\(\s*[\"']([\w.]+)[\"']\s*\)", re.M)
+COMPLETES = re.compile(r"^@[\w.]+\(\s*[\"'](\w+\.\w+)[\"']\s*\)", re.M)
 CALL = "__import__('course_utils.engine.notebook', fromlist=['x'])"
 
 
 def hook(shell: Any) -> None:
     """Watch the cells of a running IPython, and start the worker while the learner reads."""
     if not any(isinstance(one, _Guard) for one in shell.ast_transformers):
+        shell.input_transformers_cleanup.append(python_lines)
         shell.input_transformers_post.append(replace_unreadable)
         shell.ast_transformers.append(_Guard())
-        shell.events.register("pre_run_cell", remember)
         checker.start()
 
 
-def remember(info: Any) -> None:
-    """Note the cell that starts: its history is not always kept."""
-    completes.started_cells.append(info.raw_cell)
+def python_lines(lines: list[str]) -> list[str]:
+    """The lines as Python ends them: IPython also cuts at U+2028 and others, even in a string."""
+    return re.findall(r"[^\n]*\n|[^\n]+", tidy("".join(lines)))
 
 
 def replace_unreadable(lines: list[str]) -> list[str]:
     """An exercise cell that Python cannot read becomes a call that shows its panel."""
     text = "".join(lines)
     mark = COMPLETES.search(text)
-    if not mark or not _known(mark[1]):
-        return lines
-    if readable(text):
+    if not mark or not _known(mark[1]) or readable(text):
         return lines
     return [f"{mark[1].split('.')[1]} = {CALL}.broken_cell({mark[1]!r}, {text!r})\n"]
 
 
 def broken_cell(part: str, text: str) -> Any:
     """Show the panel of a cell that could not even be defined; give back the part in use."""
-    return completes.attempt(part, text)
+    return completes.attempt(part, text, {})
 
 
 def failed_definition(part: str, error: Exception) -> Any:
     """The definition stopped while it was being made in the notebook: say why, as for any cell."""
     if isinstance(error, completes.NotYours):
         raise error
-    return completes.attempt(part, completes.running_cell())
+    assert error.__traceback__
+    frame = error.__traceback__.tb_frame
+    return completes.attempt(part, cell.text_of(frame), frame.f_globals)
 
 
 class _Guard(ast.NodeTransformer):
@@ -69,6 +68,4 @@ class _Guard(ast.NodeTransformer):
 
 
 def _known(part: str) -> bool:
-    return part in {exercise.part for exercise in exercises.all_exercises()} and bool(
-        parts.references()
-    )
+    return parts.is_part(part) and bool(parts.references())

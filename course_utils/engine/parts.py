@@ -13,10 +13,19 @@ from course_utils import exercises
 @cache
 def references() -> dict[str, Any]:
     """The reference of every part, read once, before any learner's version is installed."""
-    return {
-        exercise.part: getattr(import_module(exercise.module_name), exercise.name)
-        for exercise in exercises.all_exercises()
-    }
+    modules = {one.part: import_module(one.module_name) for one in exercises.all_exercises()}
+    return {part: shipped(module.__name__)[part.split(".")[1]] for part, module in modules.items()}
+
+
+@cache
+def shipped(module_name: str) -> dict[str, Any]:
+    """What a module of the course held before any learner's version was installed."""
+    return dict(vars(sys.modules[module_name]))
+
+
+def is_part(name: Any) -> bool:
+    """Whether the course has a part of this name."""
+    return name in {exercise.part for exercise in exercises.all_exercises()}
 
 
 def reference(part: str) -> Any:
@@ -53,7 +62,7 @@ def blank(part: str) -> str:
         methods = [node for node in definition.body if isinstance(node, ast.FunctionDef)]
         definition = next(method for method in methods if method.name != "__init__")
     docstring, *body = definition.body
-    lines = source.splitlines()
+    lines = source.split("\n")
     indent = " " * docstring.col_offset
     kept = lines[: docstring.end_lineno]
     rest = lines[body[-1].end_lineno :]

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from types import CodeType, ModuleType
 from typing import Any
 
-Definition = ast.FunctionDef | ast.ClassDef
+from course_utils.engine.parts import is_part
+
+Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 USUAL_IMPORTS = {
     "F": "from torch.nn import functional as F",
@@ -20,6 +22,10 @@ USUAL_IMPORTS = {
     "rearrange": "from einops import rearrange",
     "torch": "import torch",
 }
+
+
+NOTEBOOK_ONLY = ("display", "get_ipython")
+"""Names that are builtins in a notebook, but not where a saved part is used."""
 
 
 class CellProblem(Exception):
@@ -45,41 +51,63 @@ class PartSource:
     unfinished: bool
 
 
-def part_source(cell: str, part: str) -> PartSource:
-    """Keep the part of a cell that defines `part`. A CellProblem says why it cannot be done."""
-    name = part.split(".")[1]
-    try:
-        compile(cell, "cell", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-        tree = ast.parse(cell)
-    except SyntaxError as error:
-        line = error.lineno or 0
-        raise CellProblem(
-            f"Python cannot read line {line}: {error.msg}.", line, error.text or ""
-        ) from None
-    definition = _completing(tree, part)
-    if definition is None or definition.name != name:
-        found = f"it defines `{definition.name}`" if definition else "it does not"
-        raise CellProblem(f"This cell should define `{name}`, and {found}.")
+def part_source(cell: str, part: str, line: int = 0) -> PartSource:
+    """Keep the part of a cell that defines `part`. A CellProblem says why it cannot be done.
+
+    `line` is that of the decorator which is running, where one is.
+    """
+    cell = tidy(cell)
+    tree = _parsed(cell)
+    definition = _completing(tree, part, line)
+    _refuse_other_forms(tree, definition, part)
+    assert isinstance(definition, ast.FunctionDef | ast.ClassDef)
+    completing = [one for one in definition.decorator_list if _is_completing(one, line)]
+    dropped = {number for one in completing for number in range(*_span(one))}
+    definition.decorator_list = [x for x in definition.decorator_list if x not in completing]
+    lines = cell.split("\n")
+    _refuse_what_is_never_reached(definition, lines)
     statements = _needed(tree, definition)
-    names = {bound for statement in statements for bound in _bound(statement)} - {name}
-    lines = cell.splitlines()
-    kept = [lines[slice(*_span(statement))] for statement in statements]
+    kept = [[n for n in range(*_span(one)) if n not in dropped] for one in statements]
+    numbers = set().union(*kept)
+    in_place = [text if number in numbers else "" for number, text in enumerate(lines)]
+    blocks = ["\n".join(lines[number] for number in block) for block in kept]
     return PartSource(
         part,
-        _in_place(lines, statements),
-        "\n\n\n".join("\n".join(block) for block in kept) + "\n",
-        frozenset(names),
+        "\n".join(in_place) + "\n",
+        "\n\n\n".join(blocks) + "\n",
+        frozenset(bound for one in statements for bound in bound_by(one)) - {definition.name},
         _unfinished(definition),
     )
+
+
+def tidy(text: str) -> str:
+    """The text with line ends of one kind: those at which Python ends a line, and no others."""
+    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def readable(cell: str) -> bool:
     """Whether Python can compile a cell."""
     try:
-        compile(cell, "cell", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-    except (SyntaxError, ValueError):
+        _parsed(cell)
+    except CellProblem:
         return False
     return True
+
+
+def _parsed(cell: str) -> ast.Module:
+    try:
+        compile(cell, "cell", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        return ast.parse(cell)
+    except SyntaxError as error:
+        line = error.lineno or 0
+        sentence = f"Python cannot read line {line}: {error.msg}."
+        raise CellProblem(sentence, line, error.text or "") from None
+    except UnicodeError:
+        raise CellProblem("Python cannot read this: some of its bytes are not UTF-8.") from None
+    except ValueError as error:
+        raise CellProblem(f"Python cannot read this: {error}.") from None
+    except (RecursionError, MemoryError):
+        raise CellProblem("Python cannot read this: it is nested too deep.") from None
 
 
 def missing_names(
@@ -87,17 +115,20 @@ def missing_names(
 ) -> None:
     """Raise a CellProblem for a name that the notebook knows, but not the part's module."""
     for name in sorted(_globals(compile(source.in_cell, "cell", "exec"))):
-        if name in namespace or name in source.names or hasattr(builtins, name):
+        if name in namespace or name in source.names:
             continue
-        if name in (source.part.split(".")[1], "exit", "quit"):  # IPython has its own exit
-            continue
-        module = source.part.split(".")[0]
-        if name == module:
-            part = _attribute_of(name, source.in_cell)
+        if name in NOTEBOOK_ONLY:
             raise CellProblem(
-                f"Your code uses `{module}.{part}`. It becomes part of `{module}` itself: "
-                f"write `{part}` alone."
+                f"Your code uses `{name}`, which only notebooks have. To look at a value, use "
+                "`print`: this panel shows what is printed."
             )
+        if hasattr(builtins, name):
+            continue
+        module, own = source.part.split(".")
+        if name in (own, "exit", "quit"):  # IPython has its own exit
+            continue
+        if name == module:
+            raise CellProblem(_own_module(module, own, _attributes_of(name, source.in_cell)))
         statement = _import_of(name, notebook.get(name))
         if statement:
             raise CellProblem(
@@ -111,35 +142,80 @@ def missing_names(
             )
 
 
+def _own_module(module: str, own: str, used: list[str]) -> str:
+    """The sentence for code that uses the module whose part it becomes."""
+    if own in used:
+        return (
+            f"Your code uses `{module}.{own}`, which is what you are writing: it would call itself "
+            "for ever. Write out what it does."
+        )
+    if not used:
+        return f"Your code uses `{module}`, and becomes part of `{module}` itself."
+    return (
+        f"Your code uses `{module}.{used[0]}`. It becomes part of `{module}` itself: "
+        f"write `{used[0]}` alone."
+    )
+
+
 # --- reading the syntax tree ---------------------------------------------------------------------
-
-
-def is_completes(node: ast.expr) -> bool:
-    """Whether a decorator is `@completes(...)`, under whatever module it is reached."""
-    if not isinstance(node, ast.Call):
-        return False
-    function = node.func
-    called = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
-    return called == "completes"
 
 
 def completed_part(statement: ast.stmt) -> str:
     """The part that a decorated definition completes, or an empty string."""
-    if not isinstance(statement, Definition):
-        return ""
-    for decorator in statement.decorator_list:
-        if is_completes(decorator):
-            argument = decorator.args[0] if decorator.args else None  # type: ignore[attr-defined]
-            return str(argument.value) if isinstance(argument, ast.Constant) else ""
-    return ""
+    decorators = statement.decorator_list if isinstance(statement, Definition) else []
+    return next(filter(None, map(_part_named_by, decorators)), "")
 
 
-def _completing(tree: ast.Module, part: str) -> Definition | None:
-    named = [node for node in tree.body if completed_part(node) == part]
-    if not named:  # a saved part has no decorator
-        name = part.split(".")[1]
-        named = [n for n in tree.body if isinstance(n, Definition) and n.name == name]
-    return named[-1] if named else None  # type: ignore[return-value]
+def _part_named_by(decorator: ast.expr) -> str:
+    """The part in `@completes("…")`, whatever name `completes` goes by."""
+    arguments = decorator.args if isinstance(decorator, ast.Call) else []
+    values = [one.value for one in arguments if isinstance(one, ast.Constant)]
+    return str(values[0]) if values and is_part(values[0]) else ""
+
+
+def _is_completing(decorator: ast.expr, line: int) -> bool:
+    return _is_at(decorator, line) or bool(_part_named_by(decorator))
+
+
+def _is_at(decorator: ast.expr, line: int) -> bool:
+    return decorator.lineno <= line <= (decorator.end_lineno or 0)
+
+
+def _completing(tree: ast.Module, part: str, line: int) -> Definition | None:
+    definitions = [node for node in ast.walk(tree) if isinstance(node, Definition)]
+    name = part.split(".")[1]
+    for chosen in (
+        [one for one in definitions if any(_is_at(deco, line) for deco in one.decorator_list)],
+        [one for one in definitions if completed_part(one) == part],
+        [one for one in definitions if one.name == name],  # a saved part has no decorator
+    ):
+        if chosen:
+            return chosen[-1]
+    return None
+
+
+def _refuse_other_forms(tree: ast.Module, definition: Definition | None, part: str) -> None:
+    """A part is one `def` or `class`, under its own name, at the left margin."""
+    name = part.split(".")[1]
+    if definition is None and any(name in bound_by(one) for one in tree.body):
+        raise CellProblem(f"`{name}` is given a value here. Write it out, with `def` or `class`.")
+    if definition is None or definition.name != name:
+        found = f"it defines `{definition.name}`" if definition else "it does not"
+        raise CellProblem(f"This cell should define `{name}`, and {found}.")
+    if isinstance(definition, ast.AsyncFunctionDef):
+        raise CellProblem(f"Write `def {name}`, not `async def {name}`: there is nothing to await.")
+    if definition not in tree.body:
+        raise CellProblem(f"Define `{name}` at the left margin of its cell, in no other block.")
+
+
+def _refuse_what_is_never_reached(definition: Definition, lines: list[str]) -> None:
+    """An answer that was written below the blank's `raise`."""
+    for function in _functions(definition):
+        for statement in function.body[:-1]:
+            if _raises_not_implemented(statement) and not all(map(_says_nothing, function.body)):
+                line = statement.lineno
+                sentence = f"Delete line {line}: nothing below `raise` in a function is reached."
+                raise CellProblem(sentence, line, lines[line - 1])
 
 
 def _needed(tree: ast.Module, definition: Definition) -> list[ast.stmt]:
@@ -147,17 +223,21 @@ def _needed(tree: ast.Module, definition: Definition) -> list[ast.stmt]:
     binders: dict[str, list[ast.stmt]] = {}
     for statement in tree.body:
         if not completed_part(statement):
-            for name in _bound(statement):
+            for name in bound_by(statement):
                 binders.setdefault(name, []).append(statement)
     needed: list[ast.stmt] = [definition]
     for statement in needed:  # grows while it is read
         for name in _used(statement):
             needed += [one for one in binders.get(name, []) if one not in needed]
-    futures = [n for n in tree.body if isinstance(n, ast.ImportFrom) and n.module == "__future__"]
-    return sorted({*futures, *needed}, key=lambda statement: statement.lineno)
+    return sorted({*filter(is_future, tree.body), *needed}, key=lambda statement: statement.lineno)
 
 
-def _bound(statement: ast.stmt) -> Iterator[str]:
+def is_future(statement: ast.stmt) -> bool:
+    """Whether a statement is `from __future__ import …`."""
+    return isinstance(statement, ast.ImportFrom) and statement.module == "__future__"
+
+
+def bound_by(statement: ast.stmt) -> Iterator[str]:
     """Names that a statement binds in the namespace that it runs in."""
     if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         yield statement.name
@@ -169,38 +249,36 @@ def _bound(statement: ast.stmt) -> Iterator[str]:
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
                 yield node.id
             elif isinstance(node, ast.stmt) and node is not statement:
-                yield from _bound(node)
+                yield from bound_by(node)
 
 
 def _used(statement: ast.stmt) -> set[str]:
     return {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)}
 
 
-def _span(statement: ast.stmt) -> tuple[int, int]:
-    """First and last line of a statement; other decorators than `completes` belong to it."""
-    first = statement.lineno
-    if isinstance(statement, Definition):
-        others = [one.lineno for one in statement.decorator_list if not is_completes(one)]
-        first = min([first, *others])
-    return first - 1, statement.end_lineno or first
-
-
-def _in_place(lines: list[str], statements: list[ast.stmt]) -> str:
-    kept = {number for statement in statements for number in range(*_span(statement))}
-    return "\n".join(line if number in kept else "" for number, line in enumerate(lines)) + "\n"
+def _span(node: ast.stmt | ast.expr) -> tuple[int, int]:
+    """The lines of a statement, counted from 0, and the first that is not: for `range`."""
+    decorators = node.decorator_list if isinstance(node, Definition) else []
+    first = min(one.lineno for one in [node, *decorators])
+    return first - 1, node.end_lineno or first
 
 
 def _unfinished(definition: Definition) -> bool:
     """Whether a body is still nothing but `...`, `pass` or `NotImplementedError`."""
-    functions = [node for node in ast.walk(definition) if isinstance(node, ast.FunctionDef)]
-    return any(all(map(_says_nothing, function.body)) for function in functions)
+    return any(all(map(_says_nothing, function.body)) for function in _functions(definition))
+
+
+def _functions(definition: Definition) -> list[ast.FunctionDef]:
+    return [node for node in ast.walk(definition) if isinstance(node, ast.FunctionDef)]
 
 
 def _says_nothing(statement: ast.stmt) -> bool:
-    if isinstance(statement, ast.Raise):
-        return "NotImplementedError" in ast.dump(statement)
     constant = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
-    return constant or isinstance(statement, ast.Pass)
+    return constant or isinstance(statement, ast.Pass) or _raises_not_implemented(statement)
+
+
+def _raises_not_implemented(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.Raise) and "NotImplementedError" in ast.dump(statement)
 
 
 def _globals(code: CodeType) -> set[str]:
@@ -220,15 +298,15 @@ def _globals(code: CodeType) -> set[str]:
     return (names | {name for one in inner for name in _globals(one)}) - class_names - local
 
 
-def _attribute_of(name: str, text: str) -> str:
-    """The first attribute of `name` that a source uses."""
-    return next(
+def _attributes_of(name: str, text: str) -> list[str]:
+    """The attributes of `name` that a source uses."""
+    return [
         node.attr
         for node in ast.walk(ast.parse(text))
         if isinstance(node, ast.Attribute)
         and isinstance(node.value, ast.Name)
         and node.value.id == name
-    )
+    ]
 
 
 def _import_of(name: str, value: Any) -> str:
@@ -244,8 +322,3 @@ def _import_of(name: str, value: Any) -> str:
     ):
         return f"from {home} import {name}" if inspect.getmodule(value) else ""
     return USUAL_IMPORTS.get(name, "") if value is None else ""
-
-
-def definition_of(name: str, text: str) -> str:
-    """The statements that bind a name, without regard to layout and comments."""
-    return "\n".join(ast.dump(one) for one in ast.parse(text).body if name in _bound(one))

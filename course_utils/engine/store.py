@@ -4,12 +4,13 @@ A file is written beside the old one and then renamed over it, under a lock, so 
 second notebook nor a process that is killed can damage what was saved before.
 """
 
+import errno
 import hashlib
 import os
 import re
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -17,9 +18,15 @@ from pathlib import Path
 from filelock import FileLock
 
 HEADER = '"""Your own parts of course_utils.{module}: the versions that passed their checks."""\n'
-MARK = re.compile(r"^# === (?P<part>[\w.]+) === passed (?P<when>[^,]+), seal (?P<seal>\w+)$", re.M)
+MARK = re.compile(
+    r"^# === (?P<part>[\w.]+) === passed (?P<when>[^,\n]+), seal (?P<seal>\w+)$", re.M
+)
 CHECKS_VERSION = "1"
 """Raised when checks get stricter: saved parts are then checked once more."""
+LARGEST = 1 << 20
+"""Bytes of the largest file that is read as a learner's."""
+LOCK_TIMEOUT = 20.0
+"""Seconds to wait for another notebook that is saving."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +48,7 @@ def home() -> Path:
     """The folder of the learner's parts: COURSE_UTILS_HOME, or `my_parts` beside the notebooks."""
     chosen = os.environ.get("COURSE_UTILS_HOME")
     if chosen:
-        return Path(chosen).expanduser()
+        return Path(os.path.expanduser(chosen))
     course = Path(__file__).parents[2]
     return course / "my_parts" if (course / "notebooks").is_dir() else Path.home() / "my_parts"
 
@@ -60,18 +67,21 @@ def seal(part: str, source: str) -> str:
 def load() -> list[Saved]:
     """All saved parts. Files that cannot be read give none."""
     found = []
-    for path in sorted(home().glob("*.py")) if home().is_dir() else []:
-        try:
-            found += _split(_read(path))[1]
-        except OSError:
-            continue
+    for path in _files():
+        with suppress(OSError):
+            found += [one for one in _split(_read(path))[1] if path_of(one.part) == path]
     return found
 
 
 def unreadable() -> list[Path]:
-    """Files with something in them, but no part."""
-    paths = sorted(home().glob("*.py")) if home().is_dir() else []
-    return [path for path in paths if _is_damaged(path)]
+    """Files with something in them, but no part; the folder itself where it is no folder."""
+    try:
+        os.listdir(home())
+    except FileNotFoundError:
+        return []
+    except OSError:
+        return [home()]
+    return [path for path in _files() if _is_damaged(path)]
 
 
 def save(part: str, source: str) -> Path:
@@ -85,7 +95,7 @@ def save(part: str, source: str) -> Path:
 
 def put_aside(part: str) -> Path | None:
     """Take a part out of its file. Its text goes to a file of its own in `put_aside`."""
-    if not path_of(part).exists():
+    if not os.path.lexists(path_of(part)):
         return None
     with _changing(part) as (before, parts):
         saved = parts.pop(part, None)
@@ -104,9 +114,9 @@ def put_aside(part: str) -> Path | None:
 @contextmanager
 def _changing(part: str) -> Iterator[tuple[str, dict[str, Saved]]]:
     home().mkdir(parents=True, exist_ok=True)
-    with FileLock(home() / ".lock", timeout=20):
+    with FileLock(home() / ".lock", timeout=LOCK_TIMEOUT):
         path = path_of(part)
-        text = _read(path) if path.exists() else HEADER.format(module=part.split(".")[0])
+        text = _read(path) if os.path.lexists(path) else HEADER.format(module=part.split(".")[0])
         before, saved = _split(text)
         yield before, {one.part: one for one in saved}
 
@@ -145,9 +155,22 @@ def _replace(path: Path, text: str) -> None:
         raise
 
 
+def _files() -> list[Path]:
+    """What has the name of a file of parts. It may be anything: a folder, a pipe, a broken link."""
+    try:
+        return sorted(home() / name for name in os.listdir(home()) if name.endswith(".py"))
+    except OSError:
+        return []
+
+
 def _read(path: Path) -> str:
-    """The text of a file, whatever bytes are in it: written back, they are the same."""
-    return path.read_text(encoding="utf-8", errors="surrogateescape")
+    """The text of a file, whatever bytes are in it: written back, they are the same.
+
+    An OSError for all that is no file of a sensible size: reading a pipe would wait for ever.
+    """
+    if not path.is_file() or path.stat().st_size > LARGEST:
+        raise OSError(errno.EINVAL, "it is no file of Python code", str(path))
+    return path.read_text(encoding="utf-8", errors="surrogateescape").removeprefix("\ufeff")
 
 
 def _is_damaged(path: Path) -> bool:
@@ -155,4 +178,5 @@ def _is_damaged(path: Path) -> bool:
         text = _read(path)
     except OSError:
         return True
-    return bool(text.strip()) and not _split(text)[1] and not text.startswith('"""Your own')
+    nothing = ("", HEADER.format(module=path.stem).strip())
+    return text.strip() not in nothing and not _split(text)[1]

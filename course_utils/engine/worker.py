@@ -16,10 +16,11 @@ from contextlib import redirect_stderr, redirect_stdout
 from typing import Any, TextIO
 
 import torch
+from torch import _compile
 from torch.nn import functional
 
 from course_utils import exercises
-from course_utils.engine import install, parts
+from course_utils.engine import borrowed, install, parts
 from course_utils.engine.check import check, stopped
 from course_utils.engine.verdict import Verdict, too_slow
 
@@ -50,6 +51,7 @@ class Bounded(io.TextIOBase):
 
 def examine(part: str, source: str) -> Verdict:
     """Run the source in the part's module, check what it defines, and put the module back."""
+    parts.references()
     namespace = parts.namespace(part)
     before = dict(namespace)
     printed = Bounded()
@@ -69,15 +71,25 @@ def _examine(part: str, source: str, before: dict[str, Any]) -> Verdict:
     except (Exception, SystemExit) as error:
         return stopped(exercise, error)
     namespace = parts.namespace(part)
+    version = namespace[exercise.name]
+    if borrowed.inherits(part, version):
+        return Verdict(part, "wrong", _borrows(exercise.name, "inherits from"))
+    verdict = check(exercise, version)
+    if verdict.state != "right":
+        return verdict
+    if borrowed.calls(exercise, version):
+        return Verdict(part, "wrong", _borrows(exercise.name, "calls"))
     for name, value in before.items():
         if name not in (exercise.name, "__builtins__") and namespace.get(name) is not value:
-            return Verdict(
-                part,
-                "wrong",
-                f"Your cell also defines `{name}`, which the module has already. "
-                "Give your own helper another name.",
-            )
-    return check(exercise, namespace[exercise.name])
+            sentence = f"Your code changes `{name}` for its whole module. Use a name of your own."
+            return Verdict(part, "wrong", sentence)
+    return verdict
+
+
+def _borrows(name: str, how: str) -> str:
+    return (
+        f"Your version {how} the package's own `{name}`, which is what you should write yourself."
+    )
 
 
 # --- the process ---------------------------------------------------------------------------------
@@ -141,10 +153,16 @@ def _snapshot() -> list[dict[str, Any]]:
 
 def _touched(untouched: list[dict[str, Any]]) -> bool:
     return any(
-        vars(watched).get(name) is not value
+        vars(watched).get(name) is not value and not _is_wrapped_by_torch(vars(watched).get(name))
         for watched, before in zip(WATCHED, untouched, strict=True)
         for name, value in before.items()
     )
+
+
+def _is_wrapped_by_torch(value: Any) -> bool:
+    """As torch itself does with some of its functions, when its compiler is loaded."""
+    code = getattr(value, "__code__", None)
+    return hasattr(value, "__wrapped__") and getattr(code, "co_filename", "") == _compile.__file__
 
 
 def _reset_torch() -> None:
@@ -176,7 +194,6 @@ def main() -> None:
     for descriptor in (0, 1, 2):
         os.dup2(nothing, descriptor)
     parts.references()
-    exercises.all_exercises()
     _reset_torch()
     _limit_memory()
     serve(requests, answers)

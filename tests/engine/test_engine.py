@@ -1,20 +1,20 @@
 """The engine as a learner meets it: cells run in a real IPython, checked by a real worker."""
 
+import math
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 
 import course_utils
 from course_utils import attention
-from course_utils.engine import checker, completes, install, loading, notebook, parts, store
+from course_utils.engine import checker, completes, loading, parts, store
 from course_utils.engine.comparing import compare_values
 
 HEAD = '@completes("attention.softmax")\ndef softmax(scores, dim: int = -1):\n'
@@ -22,42 +22,6 @@ RIGHT = HEAD + "    return torch.softmax(scores, dim)\n"
 WRONG = HEAD + "    return torch.softmax(scores, -1)\n"
 
 Run = Callable[[str], str]
-
-
-@pytest.fixture(scope="module")
-def shell() -> Iterator[Any]:
-    """An IPython with the course's hooks."""
-    shell = InteractiveShell.instance(colors="nocolor")
-    notebook.hook(shell)
-    shell.run_cell("import math, torch\nfrom torch import nn\nfrom course_utils import *")
-    yield shell
-    InteractiveShell.clear_instance()
-
-
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty folder of parts; afterwards every part is the reference again."""
-    monkeypatch.setenv("COURSE_UTILS_HOME", str(tmp_path / "my_parts"))
-    monkeypatch.delenv("COURSE_UTILS_STRICT", raising=False)
-    parts.references()
-    yield tmp_path / "my_parts"
-    for part in parts.references():
-        install.uninstall(part)
-
-
-@pytest.fixture
-def run(shell: Any, home: Path) -> Run:
-    """Run a cell; gives what it shows. Neither it nor the cell below may fail."""
-
-    def run_cell(cell: str) -> str:
-        with capture_output() as shown:
-            result = shell.run_cell(cell)  # as nbval runs it: not every client keeps a history
-        assert result.success, shown.stdout
-        shell.run_cell("below = attention.softmax(torch.tensor([0.0, 0.0]))", silent=True)
-        assert shell.user_ns.pop("below").tolist() == [0.5, 0.5]
-        return shown.stdout + "".join(output.data["text/plain"] for output in shown.outputs)
-
-    return run_cell
 
 
 def said(text: str, sentence: str, state: str = "is not right yet") -> None:
@@ -150,8 +114,10 @@ def test_a_missing_import(run: Run) -> None:
 
 
 def test_the_modules_own_name(run: Run) -> None:
+    text = run(HEAD + "    return attention.merge_heads(scores)\n")
+    said(text, "Your code uses `attention.merge_heads`. It becomes part of `attention` itself")
     text = run(HEAD + "    return attention.softmax(scores)\n")
-    said(text, "Your code uses `attention.softmax`. It becomes part of `attention` itself")
+    said(text, "`attention.softmax`, which is what you are writing: it would call itself for ever")
 
 
 def test_an_unknown_annotation(run: Run) -> None:
@@ -159,12 +125,48 @@ def test_an_unknown_annotation(run: Run) -> None:
     said(run(cell), "name 'Foat' is not defined")
 
 
-def test_a_helper_with_the_name_of_a_part(run: Run) -> None:
-    cell = RIGHT + "def merge_heads(x):\n    return x\n"
-    said(
-        run(cell.replace("return torch", "merge_heads(scores)\n    return torch")),
-        "also defines `merge_heads`",
-    )
+@pytest.mark.parametrize("name", ["merge_heads", "sum", "super", "tuple", "math", "nn", "Tensor"])
+def test_a_helper_may_have_any_name(run: Run, home: Path, name: str) -> None:
+    there = vars(attention).get(name, "nothing")
+    cell = HEAD + f"    return {name}(torch.softmax(scores, dim))\n\n\n"
+    said(run(cell + f"def {name}(x):\n    return x\n"), "Saved in", "is yours")
+    assert vars(attention).get(name, "nothing") is there
+    model = "course_utils.attention.MultiHeadAttention(8, 2)(__import__('torch').ones(1, 3, 8))"
+    assert load(home, f"{IS_YOURS}\n{model}").endswith("True\n")
+
+
+def test_two_parts_may_have_helpers_of_one_name(run: Run, home: Path) -> None:
+    run(HEAD + "    return _help(torch.softmax(scores, dim))\n\n\ndef _help(x):\n    return x\n")
+    mix = '@completes("attention.mix_values")\ndef mix_values(weights, value):\n'
+    run(mix + "    return _help(weights, value)\n\n\ndef _help(x, y):\n    return x @ y\n")
+    used = "import torch\ncourse_utils.attention.scaled_dot_product_attention(*torch.ones(3, 2, 2))"
+    assert "2 of" in load(home, used)
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "import math\nCOUNT = 0\n{}    global COUNT\n    COUNT += 1\n    return _soft(scores)",
+        "import math as m, torch\nfrom torch import nn\n{}    m.pi, nn\n    return _soft(scores)",
+    ],
+)
+def test_what_a_cell_binds_beside_its_part(run: Run, cell: str) -> None:
+    helper = "\n\ndef _soft(x):\n    return torch.exp(x - torch.logsumexp(x, dim, keepdim=True))\n"
+    text = cell.format(HEAD).replace("_soft(scores)", "_soft(scores, dim)")
+    said(run(text + helper.replace("(x):", "(x, dim):")), "Saved in", "is yours")
+
+
+def test_reset_heals_the_module(run: Run, home: Path) -> None:
+    body = "    global math\n    if scores.ndim == 7:\n        math = None\n"
+    run(HEAD + body + "    return torch.softmax(scores, dim)\n")
+    attention.softmax(torch.zeros([1] * 7))
+    completes.reset("attention.softmax")
+    assert vars(attention)["math"] is math
+
+
+def test_a_part_may_not_change_its_module(run: Run) -> None:
+    body = "    global math\n    math = None\n    return torch.softmax(scores, dim)\n"
+    said(run(HEAD + body), "changes `math` for its whole module")
 
 
 def test_only_what_the_part_uses_is_kept(run: Run, home: Path) -> None:
@@ -199,7 +201,7 @@ def test_tracebacks_show_the_learners_lines(run: Run) -> None:
         ({"a": 1, "b": 2}, {"a": 1}, "The result has no entry `b`."),
         ({"a": 1}, {"b": 2, "a": 1}, "The result should have no entry `b`."),
         ({"a": torch.ones(2)}, {"a": torch.zeros(2)}, "Entry `a` of the result has the right"),
-        ((1, {"a": 1}), (1, {"a": 2}), "Entry `a` of entry 1 of the result is wrong."),
+        ((1, {"a": 1}), (1, {"a": 2}), "Entry `a` of the second of 2 values is wrong."),
         (1, np.int64(2), "The result is wrong."),
         (1, np.int32(1), "The result should be an int, yours is an int32."),
         (1, np.True_, "The result should be an int, yours is a bool."),
@@ -396,18 +398,6 @@ def test_a_process_killed_while_saving_leaves_the_old_text(
     assert saved.source == "def softmax(): ...\n"
     store.save("attention.softmax", "def softmax(): 'next'\n")  # the lock died with the process
     assert "next" in store.load()[0].source
-
-
-def test_a_helper_that_another_part_defines_already(run: Run, home: Path) -> None:
-    helper = "def _help(x):\n    return x * {}\n"
-    store.save(
-        "attention.mix_values",
-        "def mix_values(weights, value):\n    return _help(weights) @ value\n\n\n"
-        + helper.format(1),
-    )
-    cell = HEAD + "    return torch.softmax(_help(scores), dim)\n\n\n"
-    said(run(cell + helper.format("1.0")), "has a helper `_help` already")
-    said(run(cell + helper.format(1)), "Saved in", "is yours")
 
 
 def test_import_line_counts(home: Path) -> None:
