@@ -4,9 +4,10 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from course_utils.engine.comparing import Difference, compare, error_sentence, show
+from course_utils.engine.comparing import Difference, compare, error_sentence, same_result, show
 from course_utils.engine.naming import recognise, resembling
 from course_utils.engine.observing import Outcome, expected, observe
+from course_utils.engine.relations import relation
 from course_utils.engine.signatures import signature_problem
 from course_utils.engine.verdict import Verdict
 from course_utils.exercises import Case, Exercise, Wrong
@@ -71,7 +72,18 @@ def _explain(exercise: Exercise, part: Part, cases: Sequence[Case], first: Fault
         mistake=mistake.name if mistake else "",
         says=mistake.says if mistake else "",
         lines=_lines_of(seen.error) if seen.error else (),
+        relation=_relation(part, fault),
     )
+
+
+def _relation(part: Part, fault: Fault) -> str:
+    """What the wrong result has to do with the right one, where it has."""
+    wanted, seen = expected(fault.case).value, fault.seen
+    if seen.error is not None:
+        return ""
+    if not same_result(observe(part, fault.case, seed=1), seen):
+        return "Your code is random: called twice with the same inputs, it gives different numbers."
+    return relation(wanted, seen.value, fault.case.arguments)
 
 
 def _in_common(known: Part, part: Part, cases: Sequence[Case]) -> Fault | None:

@@ -29,12 +29,12 @@ def expected(case: Case) -> Outcome:
     return Outcome(value, gradients=_gradients(value, leaves))
 
 
-def observe(part: Part, case: Case) -> Outcome:
-    """Use the part on copies of the case's arguments."""
+def observe(part: Part, case: Case, seed: int = 0) -> Outcome:
+    """Use the part on copies of the case's arguments; `seed` is that of the random numbers."""
     leaves = {name: _leaf(value) for name, value in case.arguments.items()}
     given = {name: _copy(value) for name, value in leaves.items()}
     before = {name: _copy(value) for name, value in leaves.items()}
-    torch.default_generator.manual_seed(0)  # `torch.manual_seed` notes where it was called
+    torch.default_generator.manual_seed(seed)  # `torch.manual_seed` notes where it was called
     try:
         value = case.use(part, **given)
     except (Exception, SystemExit) as error:

@@ -1,0 +1,120 @@
+"""Looks in the learner's own code for the cause of what is wrong, where no known mistake fits.
+
+Each explanation is given only where it is certain, and all of them have a limit of time together.
+"""
+
+import ast
+from dataclasses import replace
+
+from course_utils.engine import parting
+from course_utils.engine.comparing import compare
+from course_utils.engine.observing import observe
+from course_utils.engine.repair import Repair, repair
+from course_utils.engine.trial import Trial, quiet
+from course_utils.engine.verdict import Verdict
+from course_utils.exercises import Exercise
+
+SECONDS = 1.5
+"""Processor seconds for the repair, and half as many for what comes after it."""
+
+HARMLESS = {
+    "collections",
+    "copy",
+    "course_utils",
+    "dataclasses",
+    "einops",
+    "functools",
+    "itertools",
+    "jaxtyping",
+    "math",
+    "numpy",
+    "operator",
+    "torch",
+    "typing",
+}
+UNSAFE = {"__import__", "breakpoint", "compile", "eval", "exec", "exit", "input", "open", "quit"}
+
+
+def explain(exercise: Exercise, source: str, verdict: Verdict) -> Verdict:
+    """The verdict, with what was found out about its cause."""
+    tree = ast.parse(source)
+    if not only_computes(tree):
+        return verdict
+    trial = Trial(exercise, source, SECONDS)
+    relation = _remembers(trial) or verdict.relation
+    found = repair(trial, tuple(number for number, _ in verdict.lines))
+    if found:
+        way = "change" if found.whole else "split"
+        return _with(verdict, way, found.line, found.expression, _sentence(found), relation)
+    trial.more_time(SECONDS / 2)
+    parted = parting.parting(trial) if not verdict.lines else None
+    if parted:
+        says = _parting_sentence(parted)
+        return _with(verdict, "parting", parted.line, parted.expression, says, relation)
+    if relation:
+        return replace(verdict, way="relation", says=relation, relation=relation)
+    return verdict
+
+
+def only_computes(tree: ast.Module) -> bool:
+    """Whether a source can be run a thousand times over: it reaches for no file and no process."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            modules = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            modules = [node.module or ""]
+        else:
+            modules = []
+            if isinstance(node, ast.Name) and node.id in UNSAFE:
+                return False
+        if any(module.split(".")[0] not in HARMLESS for module in modules):
+            return False
+    return True
+
+
+def _remembers(trial: Trial) -> str:
+    """A case that fails after the others and is right alone: something is kept between calls."""
+    if not trial.failing:
+        return _remembers_the_first(trial)
+    number = trial.failing[0]
+    with quiet():
+        alone = observe(trial.part_of(trial.tree), trial.cases[number])
+    if compare(trial.wanted[number], alone):
+        return ""
+    return (
+        "This call alone is right. It goes wrong after other calls: your code keeps something "
+        "from one call to the next."
+    )
+
+
+def _remembers_the_first(trial: Trial) -> str:
+    """Every case is right once; the first, called again at the end, is not."""
+    part = trial.part_of(trial.tree)
+    with quiet():
+        outcomes = [observe(part, trial.cases[number]) for number in (*range(len(trial.cases)), 0)]
+    if not compare(trial.wanted[0], outcomes[-1]):
+        return ""
+    return (
+        "The first call is right. Called once more at the end, after other calls, it is not: your "
+        "code keeps something from one call to the next."
+    )
+
+
+def _with(
+    verdict: Verdict, way: str, line: int, expression: str, says: str, relation: str
+) -> Verdict:
+    return replace(verdict, way=way, line=line, expression=expression, says=says, relation=relation)
+
+
+def _sentence(found: Repair) -> str:
+    place = f"line {found.line}, `{found.expression}`"
+    if found.whole:
+        return f"A change here makes it right: {place}."
+    return f"The fault shows in {place}: with a change there, the calls that fail now are right."
+
+
+def _parting_sentence(parted: parting.Parting) -> str:
+    first = f"`{parted.expression}` in line {parted.line} is the first value that is not ours."
+    if not parted.same_until:
+        return first
+    return f"Up to line {parted.same_until} your numbers are ours. {first}"
