@@ -142,7 +142,7 @@ def main() -> None:
 def measure(ui: UI, package: Package, folder: Path) -> None:
     """One run in a fresh window with a fresh kernel."""
     path = folder / f"{package.module}.ipynb"
-    path.write_text(json.dumps(notebook(package.cells())))
+    path.write_text(json.dumps(notebook(package.cells())), encoding="utf-8")
     ui.open(path.name)
     ui.js("notebook.content.activeCellIndex = 0")
     ui.command("notebook:run-cell")

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from course_utils import decoder, scaling, training
 from course_utils.families import renaming
-from course_utils.runs import kernels, memory, recipes
+from course_utils.runs import building, kernels, memory, presets, recipes
 
 OURS, THEIRS = "ours, fused kernels", "Hugging Face, SDPA"
 # Operations a second with dense matrices in bfloat16, as the maker publishes them (SXM modules).
@@ -30,7 +30,7 @@ PUBLISHED = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
 def main() -> None:
     """Compare the losses, then print the table."""
     chosen = arguments()
-    preset, device = recipes.PRESETS[chosen.preset], chosen.device
+    preset, device = presets.PRESETS[chosen.preset], chosen.device
     if device == "cpu":
         torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -54,7 +54,7 @@ def main() -> None:
 def arguments() -> argparse.Namespace:
     """What was asked for."""
     parser = argparse.ArgumentParser(description="Training steps of GPT-2: ours and others'.")
-    sizes = [name for name, preset in recipes.PRESETS.items() if preset.parts == "gpt2"]
+    sizes = [name for name, preset in presets.PRESETS.items() if preset.parts == "gpt2"]
     parser.add_argument("--preset", default="gpt2", choices=sizes)
     parser.add_argument("--vocabulary", type=int, default=50257)
     parser.add_argument("--rows", type=int, help="at once, in place of the preset's")
@@ -83,18 +83,18 @@ class Logits(nn.Module):
 
 
 def models(
-    preset: recipes.Preset, vocabulary: int, device: str | torch.device, bfloat16: bool
+    preset: presets.Preset, vocabulary: int, device: str | torch.device, bfloat16: bool
 ) -> dict[str, Logits]:
     """Both, with the same random weights. Their activation is that of ours, without dropout."""
     torch.manual_seed(preset.seed)
     theirs = transformers.GPT2LMHeadModel(their_config(preset, vocabulary))
-    ours = recipes.build(preset, vocabulary)
+    ours = building.build(preset, vocabulary)
     renaming.fill(ours, theirs.state_dict(), renaming.GPT2)
     both = {OURS: ours, THEIRS: theirs}
     return {name: Logits(model, bfloat16).to(device) for name, model in both.items()}
 
 
-def their_config(preset: recipes.Preset, vocabulary: int) -> transformers.GPT2Config:
+def their_config(preset: presets.Preset, vocabulary: int) -> transformers.GPT2Config:
     """The sizes of a preset, in Hugging Face's words."""
     return transformers.GPT2Config(
         vocab_size=vocabulary,
@@ -114,7 +114,7 @@ def their_config(preset: recipes.Preset, vocabulary: int) -> transformers.GPT2Co
     )
 
 
-def compare(preset: recipes.Preset, vocabulary: int, batch: training.Batch) -> None:
+def compare(preset: presets.Preset, vocabulary: int, batch: training.Batch) -> None:
     """Both must find the same loss, in float32."""
     both = models(preset, vocabulary, batch[0].device, bfloat16=False).values()
     ours, theirs = (training.evaluate(model, [batch]) for model in both)
@@ -124,11 +124,11 @@ def compare(preset: recipes.Preset, vocabulary: int, batch: training.Batch) -> N
 
 
 def step_of(
-    name: str, model: nn.Module, preset: recipes.Preset, batch: training.Batch
+    name: str, model: nn.Module, preset: presets.Preset, batch: training.Batch
 ) -> Callable[[], object]:
     """A step as it is made here, or as it is usually written: fused AdamW, clipping."""
     if name == OURS:
-        optimiser = recipes.optimiser(preset, model)
+        optimiser = building.optimiser(preset, model)
         return partial(training.train_step, model, [batch], optimiser, 1.0)
     return partial(plain_gpt2.step, model, plain_gpt2.adamw(model), *batch)
 
@@ -137,7 +137,7 @@ def step_of(
 
 
 def memory_of(
-    name: str, preset: recipes.Preset, vocabulary: int, batch: training.Batch
+    name: str, preset: presets.Preset, vocabulary: int, batch: training.Batch
 ) -> tuple[int, int]:
     """Bytes kept for the backward pass, and the most at any time (0 where that is not counted).
 
@@ -156,7 +156,7 @@ def memory_of(
 
 
 def measure(
-    preset: recipes.Preset, batch: training.Batch, chosen: argparse.Namespace
+    preset: presets.Preset, batch: training.Batch, chosen: argparse.Namespace
 ) -> dict[str, list[float]]:
     """Seconds of a step in every round. The first two steps of each model are not timed."""
     steps = {}
@@ -202,7 +202,7 @@ def published_peak(device: str) -> float | None:
     return next((flops for name, flops in PUBLISHED.items() if name in device_name(device)), None)
 
 
-def work_per_token(preset: recipes.Preset, vocabulary: int) -> int:
+def work_per_token(preset: presets.Preset, vocabulary: int) -> int:
     """Operations for a token, forward and backward."""
     sizes = scaling.Sizes(
         vocabulary, preset.d_model, preset.n_heads, preset.n_layers, preset.block, preset.tied

@@ -18,7 +18,7 @@ def seconds(modules: str, home: str) -> float:
         [sys.executable, "-c", PROGRAM.format(modules)],
         env={"COURSE_UTILS_HOME": home},
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=True,
     )
     return float(done.stdout.split()[-1])

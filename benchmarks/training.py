@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from course_utils import decoder, training
 from course_utils.corpora import text
-from course_utils.runs import baselines, kernels, optimisers, recipes, sources
+from course_utils.runs import baselines, building, kernels, loop, optimisers, presets, sources
 
 PLAIN, HUGGING_FACE = "GPT-2 in plain torch", "Hugging Face's GPT-2"
 # The preset's run for the plain model's loss, and the one for its time. What is read many times can
@@ -97,10 +97,10 @@ def our_step(vocabulary: int, batch: training.Batch) -> Callable[[], object]:
 
 def preset_step(corpus: sources.TextFile) -> Callable[[], object]:
     """A step of the preset, with its own model, optimiser and shape of batch."""
-    preset = recipes.preset("tiny", corpus)
-    model = recipes.build(preset, len(corpus.vocabulary))
+    preset = presets.preset("tiny", corpus)
+    model = building.build(preset, len(corpus.vocabulary))
     batch = corpus.batch(0, 0, preset.batch, preset.block)
-    return partial(training.train_step, model, [batch], recipes.optimiser(preset, model), 1.0)
+    return partial(training.train_step, model, [batch], building.optimiser(preset, model), 1.0)
 
 
 class HuggingFace(nn.Module):
@@ -185,10 +185,10 @@ def plain_run(
 
 def preset_run(corpus: sources.TextFile, changes: dict[str, Any], seed: int) -> Result:
     """Train with the loop of the course."""
-    preset = recipes.preset("tiny", corpus, seed=seed, **changes)
-    model = recipes.build(preset, len(corpus.vocabulary))
-    optimiser = recipes.optimiser(preset, model)
-    schedule = training.Schedule(
+    preset = presets.preset("tiny", corpus, seed=seed, **changes)
+    model = building.build(preset, len(corpus.vocabulary))
+    optimiser = building.optimiser(preset, model)
+    schedule = loop.Schedule(
         preset.steps,
         warmup=round(preset.warmup * preset.steps),
         floor=preset.floor,
@@ -200,7 +200,7 @@ def preset_run(corpus: sources.TextFile, changes: dict[str, Any], seed: int) -> 
 
     with kernels.fused(), redirect_stdout(io.StringIO()):  # no progress bars between the tables
         start = time.process_time()
-        training.train(model, optimiser, batches, schedule)
+        loop.train(model, optimiser, batches, schedule)
         spent = time.process_time() - start
     return spent, *losses(model, corpus, preset.block)
 

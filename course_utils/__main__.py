@@ -1,6 +1,7 @@
 """The command line: `python -m course_utils progress`, and so on."""
 
 import argparse
+import io
 import os
 import subprocess
 import sys
@@ -32,12 +33,19 @@ def main() -> int:
     command_line.add_train(commands.add_parser("train", help="train a model on stories or a file"))
     command_line.add_sample(commands.add_parser("sample", help="let a trained model write"))
     chosen = parser.parse_args()
+    _print_what_can_be_printed()
     try:
         return COMMANDS[chosen.command](chosen)
     except KeyError as error:
         parser.error(str(error.args[0]))
     except command_line.WrongInput as error:
         parser.error(str(error))
+
+
+def _print_what_can_be_printed() -> None:
+    """A "?" for what the console, or the file behind a `>`, has no character for; not an error."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
 
 
 def show_progress(chosen: argparse.Namespace) -> int:

@@ -96,8 +96,8 @@ def attention_weights(
 ) -> Float[Tensor, "*batch query key"]:
     """Softmax over the keys of the scaled scores (Vaswani et al. 2017, §3.2.1).
 
-    `bias` is added to the scaled scores. `mask` is True where the query may look at the key.
-    Both broadcast to [*batch, query, key].
+    `bias` is added to the scaled scores. `mask` is True where the query may look at the key. A
+    forbidden key gets nothing, even where all are. Both broadcast to [*batch, query, key].
     """
     scores = attention_scores(query, key) * score_scale(query.shape[-1])
     if bias is not None:
@@ -138,7 +138,7 @@ class MultiHeadAttention(nn.Module):
         mask: Bool[Tensor, "..."] | None = None,
         bias: Float[Tensor, "..."] | None = None,
     ) -> Float[Tensor, "batch query d_model"]:
-        """`x` asks `memory`, or itself. `mask` and `bias` go to `attention_weights`."""
+        """`x` asks `memory`, or itself. All heads attend in one call, with `mask` and `bias`."""
         memory = x if memory is None else memory
         query, key, value = (
             split_heads(projected, self.n_heads)
@@ -175,6 +175,7 @@ def record() -> Iterator[dict[str, Tensor]]:
         maps[path()] = weights.detach()
         return weights
 
+    @functools.wraps(attend)
     def recorded_attention(
         query: Tensor,
         key: Tensor,

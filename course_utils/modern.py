@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from course_utils import attention, decoder, encoder, positions
-from course_utils.projection import Embedding, Linear
+from course_utils.projection import Embedding, Linear, check_ids
 
 
 def rms_norm(
@@ -109,6 +109,7 @@ class NGramEmbedding(nn.Module):
         nn.init.zeros_(self.table.weight)
 
     def forward(self, ids: Int[Tensor, "batch tokens"]) -> Float[Tensor, "batch tokens d_model"]:
+        check_ids(ids)
         n_buckets = self.table.num_embeddings
         buckets = torch.cat([ngram_buckets(ids, order, n_buckets) for order in self.orders])
         found = self.drop(self.table(buckets))  # [orders * batch, tokens, d_model]

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from course_utils import attention
-from course_utils.projection import Embedding
+from course_utils.projection import Embedding, check_ids
 
 
 def permutation_error(
@@ -138,6 +138,7 @@ class InputEmbedding(nn.Module):
         self.scale = scale
 
     def forward(self, ids: Int[Tensor, "batch tokens"]) -> Float[Tensor, "batch tokens d_model"]:
+        check_ids(ids)
         x = self.tokens(ids)
         return self.positions(x if self.scale == 1 else x * self.scale)
 

@@ -47,11 +47,12 @@ def embed(
 def is_linear(f: Callable[[Tensor], Tensor], d: int) -> bool:
     """Whether f(a x + b y) = a f(x) + b f(y) for random vectors of size `d` and random a, b.
 
-    A test on random inputs can be fooled only by a function made to fool it.
+    The vectors are small and large, since some functions bend only far from 0. `f` takes one
+    vector at a time. Such a test can show that `f` is not linear; it cannot prove that it is.
     """
     generator = torch.Generator().manual_seed(0)
-    for _ in range(8):
-        x, y = torch.randn(2, d, generator=generator)
+    for power in range(-3, 5):
+        x, y = 10.0**power * torch.randn(2, d, generator=generator)
         a, b = torch.randn(2, generator=generator)
         together, apart = f(a * x + b * y), a * f(x) + b * f(y)
         rounding = 1e-4 * (f(x).norm() + f(y).norm())
@@ -86,6 +87,13 @@ class Linear(nn.Linear):
 
     def forward(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_out"]:
         return linear(x, self.weight, self.bias)
+
+
+def check_ids(ids: Tensor) -> None:
+    """See that a model is given rows of tokens."""
+    if ids.ndim != 2:
+        one_row = "; a single row is ids[None]" if ids.ndim == 1 else ""
+        raise ValueError(f"ids must be [batch, tokens], got the shape {list(ids.shape)}{one_row}")
 
 
 class Embedding(nn.Embedding):

@@ -90,7 +90,10 @@ def min_p(logits: Logits, share: float) -> Logits:
 
 
 def epsilon_cutoff(logits: Logits, epsilon: float) -> Logits:
-    """Keep tokens of probability `epsilon` or more, and the best one (Hewitt et al. 2022, §4)."""
+    """Keep tokens of probability `epsilon` or more, and the best one (Hewitt et al. 2022, §4).
+
+    Where several are best, all of them stay.
+    """
     best = logits == logits.amax(-1, keepdim=True)
     improbable = logits.softmax(-1) < epsilon
     return logits.masked_fill(improbable & ~best, -math.inf)
@@ -150,7 +153,7 @@ def generate(
 ) -> Int[Tensor, "batch tokens+n_new"]:
     """The text and `n_new` more tokens, each chosen by `choose` from the logits at the last place.
 
-    The model reads the last `context` tokens, or all of them.
+    The model reads the last `context` tokens, or all of them; `choose` is given the whole text.
     """
     for _ in range(n_new):
         seen = ids if context is None else ids[:, -context:]
@@ -181,13 +184,13 @@ def beam_search(
     alpha: float = 1.0,
     end: int | None = None,
 ) -> list[tuple[Tensor, float]]:
-    """The `width` best continuations that are found, the best first, each with its score.
+    """The `width` best texts that are found, prompt included, the best first, with their scores.
 
     The score is the sum of log p over the new tokens, divided by their number to the power `alpha`
-    (Wu et al. 2016, §7, without their constant). A continuation is complete at the token `end`, or
-    with `n_new` new tokens. At every step those of the best `width` that are complete are put
+    (Wu et al. 2016, §7, without their constant). A text is complete at the token `end`, or with
+    `n_new` new tokens. At every step those of the best `width` candidates that are complete are put
     aside, and the best `width` that are not go on. It is over when `width` are complete and none
-    that goes on has a better score.
+    that goes on has a better score than the worst of the best `width`.
     """
     beams, totals = ids[None], torch.zeros(1, device=ids.device)
     complete: list[tuple[Tensor, float]] = []
@@ -225,7 +228,7 @@ class KVCache:
     ) -> tuple[Float[Tensor, "rows n_heads all d_head"], Float[Tensor, "rows n_heads all d_head"]]:
         """Keep the new tokens behind the others; return the keys and the values of all of them.
 
-        Raises ValueError where there is no room for more than `context` tokens.
+        Raises ValueError, and changes nothing, where there would be more than `context` tokens.
         """
         start, end = self.length, self.length + key.shape[2]
         if end > self.context:

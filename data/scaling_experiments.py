@@ -152,11 +152,11 @@ def main(names: list[str]) -> None:
     for name in names or EXPERIMENTS:
         started = time.perf_counter()
         found = EXPERIMENTS[name]()
-        results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+        results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
         results[name] = found  # read only now: another process may run another experiment
         print(f"{name}: {time.perf_counter() - started:.0f} s", flush=True)
         lines = ",\n".join(f'"{each}": {_rows(results[each])}' for each in results)
-        RESULTS.write_text("{\n" + lines + "\n}\n")
+        RESULTS.write_text("{\n" + lines + "\n}\n", encoding="utf-8")
 
 
 def _rows(found: list[dict[str, Any]]) -> str:

@@ -247,10 +247,10 @@ def main(names: list[str]) -> None:
         with kernels.fused():
             found = EXPERIMENTS[name]()
         print(f"{name}: {time.process_time() - started:.0f} s of processor time", flush=True)
-        results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+        results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
         results[name] = found
         lines = ",\n".join(f'"{each}": {_rows(results[each])}' for each in results)
-        RESULTS.write_text("{\n" + lines + "\n}\n")
+        RESULTS.write_text("{\n" + lines + "\n}\n", encoding="utf-8")
 
 
 def _rows(found: list[dict[str, Any]]) -> str:

@@ -164,7 +164,9 @@ def main() -> None:
     report(model.eval())
     weights = FOLDER / "sentences_model.safetensors"
     save_file(model.state_dict(), weights)
-    (FOLDER / "sentences_model.json").write_text(json.dumps(CONFIG, indent=2) + "\n")
+    (FOLDER / "sentences_model.json").write_text(
+        json.dumps(CONFIG, indent=2) + "\n", encoding="utf-8"
+    )
     print(f"{weights.name}: sha256 {hashlib.sha256(weights.read_bytes()).hexdigest()}")
 
 

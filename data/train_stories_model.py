@@ -17,7 +17,7 @@ from torch import Tensor
 
 from course_utils import attention, decoder, modern, training
 from course_utils.corpora import stories
-from course_utils.runs import kernels, optimisers
+from course_utils.runs import kernels, loop, optimisers
 
 FOLDER = Path(__file__).parent
 CONFIG = {
@@ -29,7 +29,7 @@ CONFIG = {
     "longest": 4,  # four words in a row can hold a fact: "ball in a box"
 }
 SEED = 0
-SCHEDULE = training.Schedule(steps=2400, warmup=48, evaluate_every=150, seed=SEED)
+SCHEDULE = loop.Schedule(steps=2400, warmup=48, evaluate_every=150, seed=SEED)
 ROWS, TOKENS = 16, stories.LONGEST + 1  # a whole story behind <bos>; <end> is only predicted
 N_STORIES, N_SAMPLES = 300, 200
 N_WATCHED = 60  # stories that are told, and others that are asked, while training goes on
@@ -188,16 +188,18 @@ def main() -> None:
     watched: list[dict[str, float]] = []
     started = time.process_time()
     with kernels.fused():
-        training.train(
+        loop.train(
             model, optimisers.muon_and_adamw(model), batches, SCHEDULE, partial(watch, watched)
         )
     seconds = time.process_time() - started
     print(f"{SCHEDULE.steps} steps in {seconds:.0f} s of processor time, watching included")
     report(model.eval())
-    (FOLDER / "stories_run.json").write_text(json.dumps(watched, indent=1) + "\n")
+    (FOLDER / "stories_run.json").write_text(json.dumps(watched, indent=1) + "\n", encoding="utf-8")
     weights = FOLDER / "stories_model.safetensors"
     save_file(model.state_dict(), weights)
-    (FOLDER / "stories_model.json").write_text(json.dumps(CONFIG, indent=2) + "\n")
+    (FOLDER / "stories_model.json").write_text(
+        json.dumps(CONFIG, indent=2) + "\n", encoding="utf-8"
+    )
     print(f"{weights.name}: sha256 {hashlib.sha256(weights.read_bytes()).hexdigest()}")
 
 

@@ -268,14 +268,14 @@ EXPERIMENTS = {each.__name__: each for each in (norms, stability, rates, schedul
 def main(names: list[str]) -> None:
     """Run some experiments, or all, and keep the results of the others."""
     torch.set_num_threads(1)
-    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     for name in names or EXPERIMENTS:
         started = time.process_time()
         with kernels.fused():
             results[name] = EXPERIMENTS[name]()
         print(f"{name}: {time.process_time() - started:.0f} s of processor time", flush=True)
         lines = ",\n".join(f'"{each}": {_rows(results[each])}' for each in results)
-        RESULTS.write_text("{\n" + lines + "\n}\n")
+        RESULTS.write_text("{\n" + lines + "\n}\n", encoding="utf-8")
 
 
 def _rows(found: list[dict[str, Any]]) -> str:

@@ -1,54 +1,94 @@
-"""Draws architecture.svg: the layers of the course, and who uses whom.
+"""Draws architecture.svg: the package as a house with one street, and who may import whom.
 
 Run `python images/architecture.py` to write the picture again.
 """
 
 from pathlib import Path
 
-from drawing import BLUE, GREEN, GREY, ORANGE, arrow, box, middle, page
+from drawing import BLUE, GREEN, GREY, INK, ORANGE, arrow, box, middle, page, text
 
-TITLE = "The layers of the course"
+TITLE = "The package course_utils: one street of chapters, and six rooms"
 DESCRIPTION = (
-    "Arrows point to what is used. The notebooks use the engine, the views, the corpora and the "
-    "modules of the transformer. The engine uses the exercises and the views, and keeps what "
-    "passed its check in my_parts. The exercises use the modules of the transformer. "
-    "The transformer, the views and the corpora use nothing else of ours."
+    "Arrows point to what may be imported. On the street at the bottom are the chapters in the "
+    "order in which they are read: start_here, projection, attention, positions, encoder, decoder, "
+    "training, sampling, scaling, modern. They import each other and torch. Above it are six "
+    "rooms. The engine imports the exercises and the views. The runs import the families, the "
+    "corpora and the chapters. The exercises and the families import the chapters. The views and "
+    "the corpora import nothing else of ours. The two doors, __init__ and __main__, may import "
+    "everything, and nothing else imports the engine."
 )
+CHAPTERS = (
+    "start_here projection attention positions encoder "
+    "decoder training sampling scaling modern"
+).split()  # fmt: skip
+
+LEFT, RIGHT, EAVES, FLOOR = 20, 980, 120, 556
+STREET, HOUSE, SPACE = 420, 82, 8  # top of the street; width of a chapter, and between two
+ROOF = f"M{LEFT - 12} {EAVES}L{(LEFT + RIGHT) / 2} 14L{RIGHT + 12} {EAVES}z"
 
 
-def layer(x: float, y: float, width: float, name: str, purpose: str, colour: str) -> str:
+def outline() -> str:
+    """Roof and walls, with the name of the house and its doors."""
+    walls = f"M{LEFT + 8} {EAVES}V{FLOOR}H{RIGHT - 8}V{EAVES}"
+    centre = (LEFT + RIGHT) / 2
+    return "".join(
+        (
+            f'<path d="{walls}" fill="none" stroke="{GREY}" stroke-width="2"/>',
+            f'<path d="{ROOF}" fill="#f4f4f4" stroke="{GREY}" stroke-width="2"/>',
+            middle(centre, 72, "course_utils/", INK, 20),
+            middle(centre, 100, "its doors, __init__ and __main__, may import everything", size=14),
+        )
+    )
+
+
+def room(x: float, y: float, width: float, name: str, purpose: str, colour: str) -> str:
     """A box with the name of a folder and what it is for."""
     return "".join(
         (
             box(x, y, width, 66, colour),
-            middle(x + width / 2, y + 29, name, colour, 18),
-            middle(x + width / 2, y + 52, purpose, size=14),
+            middle(x + width / 2, y + 28, name, colour, 18),
+            middle(x + width / 2, y + 51, purpose, size=14),
         )
     )
+
+
+def street() -> str:
+    """The chapters side by side."""
+    pieces = [
+        box(LEFT + 24, STREET, RIGHT - LEFT - 48, 114, GREEN, "#eef5ee"),
+        text(LEFT + 40, STREET + 28, "the chapters, one after the other: plain torch", GREEN, 18),
+    ]
+    middle_line = f"M{LEFT + 40} {STREET + 102}H{RIGHT - 40}"
+    pieces.append(f'<path d="{middle_line}" stroke="{GREEN}" stroke-dasharray="18 12"/>')
+    for number, name in enumerate(CHAPTERS):
+        x = LEFT + 34 + number * (HOUSE + SPACE)
+        pieces.append(box(x, STREET + 42, HOUSE, 44, GREEN, "white"))
+        pieces.append(middle(x + HOUSE / 2, STREET + 69, name, size=14))
+    return "".join(pieces)
 
 
 def picture() -> str:
     """The whole drawing."""
     return page(
-        860,
-        460,
+        1000,
+        576,
         TITLE,
         DESCRIPTION,
-        layer(30, 24, 800, "notebooks/", "what a learner opens", GREY),
-        arrow(400, 90, 400, 130),
-        arrow(560, 90, 560, 370),
-        arrow(705, 90, 705, 130),
-        arrow(810, 90, 810, 250),
-        layer(30, 134, 180, "my_parts/", "what passed its check", GREEN),
-        arrow(270, 167, 214, 167),
-        layer(270, 134, 260, "engine/", "checks, saves, installs", BLUE),
-        arrow(530, 167, 626, 167),
-        layer(630, 134, 150, "views/", "pictures", BLUE),
-        arrow(400, 200, 400, 250),
-        layer(270, 254, 260, "exercises/", "cases, mistakes, hints", ORANGE),
-        layer(630, 254, 200, "corpora/", "texts and tasks", BLUE),
-        arrow(400, 320, 400, 370),
-        layer(270, 374, 330, "projection.py, attention.py, …", "the transformer", GREEN),
+        outline(),
+        room(100, 146, 310, "engine/", "reads, checks, explains, saves", BLUE),
+        room(490, 146, 370, "runs/", "training, checkpoints, the commands", BLUE),
+        room(48, 284, 190, "views/", "pictures", BLUE),
+        room(268, 284, 190, "exercises/", "one file a part", ORANGE),
+        room(542, 284, 190, "families/", "other people's models", BLUE),
+        room(762, 284, 190, "corpora/", "texts and tasks", BLUE),
+        arrow(170, 212, 170, 282),
+        arrow(340, 212, 340, 282),
+        arrow(512, 212, 512, STREET - 2),
+        arrow(637, 212, 637, 282),
+        arrow(810, 212, 810, 282),
+        arrow(363, 350, 363, STREET - 2),
+        arrow(637, 350, 637, STREET - 2),
+        street(),
     )
 
 

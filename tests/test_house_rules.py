@@ -136,6 +136,41 @@ def test_no_file_names_a_path_of_one_machine() -> None:
     assert found == []
 
 
+def is_text(mode: ast.expr | None) -> bool:
+    """Whether a file of this mode is text. Where nothing is said, it is."""
+    return mode is None or (isinstance(mode, ast.Constant) and "b" not in str(mode.value))
+
+
+def has_no_encoding(call: ast.Call) -> bool:
+    """Whether a call leaves it to the machine how characters are stored."""
+    given = {keyword.arg: keyword.value for keyword in call.keywords}
+    mode = given.get("mode")
+    match call.func:
+        case ast.Attribute(attr="read_text" | "write_text"):
+            guesses = True
+        case ast.Name(id="open"):
+            guesses = is_text(call.args[1] if call.args[1:] else mode)
+        case ast.Attribute(attr="open"):
+            guesses = is_text(call.args[0] if call.args else mode)
+        case ast.Attribute(attr="NamedTemporaryFile" | "TemporaryFile" | "fdopen"):
+            guesses = mode is not None and is_text(mode)
+        case ast.Attribute(attr="run" | "Popen" | "check_output"):
+            guesses = "text" in given or "universal_newlines" in given
+        case _:
+            guesses = False
+    return guesses and "encoding" not in given
+
+
+PROGRAMS = [path for path in files(".py") if path.relative_to(REPOSITORY).parts[0] != "tests"]
+
+
+@pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_a_file_is_read_and_written_in_an_encoding_that_is_named(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    assert [ast.unparse(call) for call in calls if has_no_encoding(call)] == []
+
+
 # --- Who may import whom -------------------------------------------------------------------------
 
 # A room may import itself and the rooms named here. What lies at the top is a chapter.

@@ -97,9 +97,10 @@ class Characters:
         try:
             return torch.tensor([self._id_of[each] for each in text], dtype=torch.long)
         except KeyError as error:
+            some = self.vocabulary[:40] + "…" * (len(self.vocabulary) > 40)
             raise ValueError(
                 f"text: the character {error.args[0]!r} is not one of the {len(self.vocabulary)}"
-                f" that are known: {self.vocabulary!r}"
+                f" that are known: {some!r}"
             ) from None
 
     def decode(self, ids: Int[Tensor, " tokens"] | Iterable[int]) -> str:

@@ -43,6 +43,7 @@ class Checker:
                 **os.environ,
                 "PYTHONPATH": os.pathsep.join(paths),
                 "COURSE_UTILS_PARTS": "reference",
+                "TORCH_COMPILE_DISABLE": "1",  # it takes longer than a check may
             },
         )
         self.answers, self.ready = queue.Queue(), False

@@ -24,7 +24,7 @@ def completes(part: str) -> Callable[[Part], Any]:
 
     It gives back the version of the part that is in use: yours, or else the reference.
     """
-    exercises.find(part)
+    exercises.known(part)
 
     def complete(definition: Part) -> Any:
         frame = sys._getframe(1)
@@ -98,10 +98,10 @@ def reset(part: str) -> Note:
     if part == "all":
         names = [saved.part for saved in store.load()]
         kept = _put_aside(names)
-        for exercise in exercises.all_exercises():
-            install.uninstall(exercise.part)
+        for one in exercises.PARTS:
+            install.uninstall(one)
         return Note(f"{len(names)} parts are blank again", kept)
-    exercises.find(part)
+    exercises.known(part)
     kept = _put_aside([part])
     install.uninstall(part)
     return Note(f"`{part}` is blank again", kept)
@@ -120,8 +120,7 @@ def progress(lit: str | list[str] | None = None) -> Any:
 
 def count() -> tuple[int, int]:
     """How many parts are yours, and how many there are."""
-    names = [exercise.part for exercise in exercises.all_exercises()]
-    return sum(map(parts.is_yours, names)), len(names)
+    return sum(map(parts.is_yours, exercises.PARTS)), len(exercises.PARTS)
 
 
 # --- sentences and surroundings ------------------------------------------------------------------
@@ -157,7 +156,7 @@ def _keep(found: PartSource) -> str:
 
 
 def _next(part: str) -> str:
-    names = [exercise.part for exercise in exercises.all_exercises()]
+    names = list(exercises.PARTS)
     later = names[names.index(part) + 1 :] + names
     open_parts = [name for name in later if not parts.is_yours(name)]
     if not open_parts:

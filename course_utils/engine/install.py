@@ -3,7 +3,6 @@
 import ast
 import linecache
 
-from course_utils import exercises
 from course_utils.engine import parts
 from course_utils.engine.source import bound_by, is_future
 
@@ -24,7 +23,7 @@ def run(part: str, source: str, filename: str) -> None:
     """
     lines = [line + "\n" for line in source.split("\n")]
     linecache.cache[filename] = (len(source), None, lines, filename)  # no mtime: never dropped
-    code = compile(_in_a_function(source, exercises.find(part).name), filename, "exec")
+    code = compile(_in_a_function(source, parts.home(part)[1]), filename, "exec")
     made: dict = {}
     exec(code, parts.namespace(part), made)
     made["cell"]()
@@ -33,8 +32,8 @@ def run(part: str, source: str, filename: str) -> None:
 def uninstall(part: str) -> None:
     """Put the reference back, and all else in its module that a learner's code may have changed."""
     namespace = parts.namespace(part)
-    module_name = exercises.find(part).module_name
-    namespace[exercises.find(part).name] = parts.reference(part)
+    module_name, own_name = parts.home(part)
+    namespace[own_name] = parts.reference(part)
     for name, value in parts.shipped(module_name).items():
         if not parts.is_part(f"{module_name.split('.')[1]}.{name}"):
             namespace[name] = value

@@ -2,7 +2,6 @@
 
 import ast
 import inspect
-import sys
 from functools import cache
 from importlib import import_module
 from typing import Any
@@ -13,31 +12,38 @@ from course_utils import exercises
 @cache
 def references() -> dict[str, Any]:
     """The reference of every part, read once, before any learner's version is installed."""
-    modules = {one.part: import_module(one.module_name) for one in exercises.all_exercises()}
-    return {part: shipped(module.__name__)[part.split(".")[1]] for part, module in modules.items()}
+    homes = {part: home(part) for part in exercises.PARTS}
+    return {part: shipped(module)[name] for part, (module, name) in homes.items()}
 
 
 @cache
 def shipped(module_name: str) -> dict[str, Any]:
     """What a module of the course held before any learner's version was installed."""
-    return dict(vars(sys.modules[module_name]))
+    return dict(vars(import_module(module_name)))
 
 
 def is_part(name: Any) -> bool:
     """Whether the course has a part of this name."""
-    return name in {exercise.part for exercise in exercises.all_exercises()}
+    return name in exercises.PARTS
+
+
+def home(part: str) -> tuple[str, str]:
+    """The module of a part, and its name there. An unknown part is a KeyError that lists them."""
+    exercises.known(part)
+    module, name = part.split(".")
+    return f"course_utils.{module}", name
 
 
 def reference(part: str) -> Any:
     """The version of a part that the package ships."""
-    exercises.find(part)  # an unknown name is an error that lists the names
+    exercises.known(part)
     return references()[part]
 
 
 def in_use(part: str) -> Any:
     """The version of a part that the package uses now: the learner's, or else the reference."""
-    exercise = exercises.find(part)
-    return getattr(import_module(exercise.module_name), exercise.name)
+    module, name = home(part)
+    return getattr(import_module(module), name)
 
 
 def is_yours(part: str) -> bool:
@@ -71,4 +77,4 @@ def blank(part: str) -> str:
 
 def namespace(part: str) -> dict[str, Any]:
     """The namespace of the module that a part belongs to."""
-    return vars(sys.modules[exercises.find(part).module_name])
+    return vars(import_module(home(part)[0]))

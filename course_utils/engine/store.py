@@ -21,7 +21,7 @@ HEADER = '"""Your own parts of course_utils.{module}: the versions that passed t
 MARK = re.compile(
     r"^# === (?P<part>[\w.]+) === passed (?P<when>[^,\n]+), seal (?P<seal>\w+)$", re.M
 )
-CHECKS_VERSION = "1"
+CHECKS_VERSION = "2"
 """Raised when checks get stricter: saved parts are then checked once more."""
 LARGEST = 1 << 20
 """Bytes of the largest file that is read as a learner's."""

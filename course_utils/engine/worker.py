@@ -29,6 +29,10 @@ from course_utils.engine.verdict import Verdict, too_slow
 PRINTED_AT_MOST = 2_000
 MEMORY = 2 << 30
 EXPLAINED_WITHIN = 6.0
+COMPILED = (
+    "Take `@torch.compile` away: a part is kept as plain code, which runs on every machine. "
+    "Compile the whole model, where you use it."
+)
 WATCHED = (torch, torch.Tensor, functional, math, builtins)
 
 
@@ -77,6 +81,8 @@ def _examine(part: str, source: str, before: dict[str, Any]) -> Verdict:
     version = namespace[exercise.name]
     if borrowed.inherits(part, version):
         return Verdict(part, "wrong", _borrows(exercise.name, "inherits from"))
+    if hasattr(version, "_torchdynamo_orig_callable"):
+        return Verdict(part, "wrong", COMPILED)
     verdict = check(exercise, version)
     if verdict.state != "right":
         return verdict
@@ -191,7 +197,9 @@ def _limit_memory() -> None:
     except ImportError:  # Windows has no such limit
         return
     with (
-        open("/proc/self/statm") if os.path.exists("/proc/self/statm") else io.StringIO("0") as file
+        open("/proc/self/statm", encoding="ascii")
+        if os.path.exists("/proc/self/statm")
+        else io.StringIO("0") as file
     ):
         used = int(file.read().split()[0]) * resource.getpagesize()
     if used:

@@ -96,20 +96,3 @@ def block_by_torch(
     added = torch_mask(mask, x, x, n_heads)
     renamed = torch_weights(weights, {"attention": "self_attn"})
     return functional_call(theirs, renamed, (x,), {"src_mask": added})
-
-
-class MeanAttention(nn.Module):
-    """Attention without weights: the mean of all tokens that may be looked at."""
-
-    def forward(
-        self,
-        x: Tensor,
-        memory: Tensor | None = None,
-        mask: Tensor | None = None,
-        bias: Tensor | None = None,
-    ) -> Tensor:
-        memory = x if memory is None else memory
-        size = (x.shape[0], x.shape[1], memory.shape[1])
-        visible = torch.ones(size) if mask is None else mask.expand(size)
-        visible = visible.to(x.dtype)
-        return visible @ memory / visible.sum(-1, keepdim=True)

@@ -25,6 +25,6 @@ def stories_model() -> decoder.GPT:
 
 
 def _load(name: str, build: Callable[..., decoder.GPT]) -> decoder.GPT:
-    model = build(**json.loads((_DATA / f"{name}.json").read_text()))
+    model = build(**json.loads((_DATA / f"{name}.json").read_text(encoding="utf-8")))
     model.load_state_dict(load_file(_DATA / f"{name}.safetensors"))
     return model.eval()

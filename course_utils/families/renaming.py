@@ -28,6 +28,9 @@ class Rule:
 
 Rules = tuple[Rule, ...]
 
+NUMBERS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)  # that weights may be
+MOST_SHOWN = 20  # problems
+
 
 def nested(rules: Rules, theirs: str, ours: str) -> Rules:
     """The rules for a model that stands inside another: under `theirs` (a pattern) and `ours`."""
@@ -42,10 +45,17 @@ def rename(tensors: Mapping[str, Tensor], rules: Rules) -> dict[str, Tensor]:
     renamed: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         for ours, piece in _apply_first_rule(name, tensor, rules).items():
-            if ours in renamed and not torch.equal(renamed[ours], piece):
+            if ours in renamed and not _same(renamed[ours], piece):
                 raise ValueError(f"two different tensors would become {ours}; one is {name}")
             renamed[ours] = piece
     return renamed
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors hold the same. NaN is the same as NaN here."""
+    if one.shape != other.shape:
+        return False
+    return bool(((one == other) | (one.isnan() & other.isnan())).all())
 
 
 def _apply_first_rule(name: str, tensor: Tensor, rules: Rules) -> dict[str, Tensor]:
@@ -53,11 +63,22 @@ def _apply_first_rule(name: str, tensor: Tensor, rules: Rules) -> dict[str, Tens
         match = re.fullmatch(rule.pattern, name)
         if match and not rule.into:
             return {}
-        if match:
+        if match and (tensor.ndim or len(rule.into) == 1):
             rows = tensor.transpose(0, -1) if rule.transposed else tensor
             names = [match.expand(template) for template in rule.into]
             return dict(zip(names, rows.tensor_split(len(names)), strict=True))
     return {name: tensor}
+
+
+# What other libraries put around a model: several GPUs, a compiler, memory savers.
+_WRAPPERS = re.compile(
+    r"(?:^|(?<=\.))(?:module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
+)
+
+
+def unwrapped(name: str) -> str:
+    """The name that a tensor had before its model was wrapped."""
+    return _WRAPPERS.sub("", name)
 
 
 def fill(model: nn.Module, tensors: Mapping[str, Tensor], rules: Rules = ()) -> None:
@@ -68,16 +89,26 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor], rules: Rules = ()) -> 
     found = rename(tensors, rules)
     problems = misfits(model, found)
     if problems:
-        raise ValueError("the weights do not fit the model\n" + "\n".join(problems))
+        raise ValueError("\n".join(["the weights do not fit the model", *_shortened(problems)]))
     parameters = dict(model.named_parameters(remove_duplicate=False))
     with torch.no_grad():
         for name, tensor in found.items():
             parameters[name].copy_(tensor)
 
 
+def _shortened(problems: list[str]) -> list[str]:
+    rest = len(problems) - MOST_SHOWN
+    return problems if rest <= 0 else [*problems[:MOST_SHOWN], f"and {rest} more"]
+
+
 def misfits(model: nn.Module, found: Mapping[str, Tensor]) -> list[str]:
-    """What is missing, left over, of another shape, or two things where the model has one."""
+    """What is missing, left over, of another shape or kind, or two things where there is one."""
     parameters = dict(model.named_parameters(remove_duplicate=False))
+    if found and not found.keys() & parameters.keys():
+        return [
+            f"names: of {len(found)} not one is known, such as {min(found)}. Is something in front"
+            " of them, or is it another architecture?"
+        ]
     # A parameter with two names, such as a head tied to the embedding, is needed under one of them.
     given: dict[int, Tensor] = {}
     problems = []
@@ -88,7 +119,13 @@ def misfits(model: nn.Module, found: Mapping[str, Tensor]) -> list[str]:
         elif parameter.shape != tensor.shape:
             wanted = list(parameter.shape)
             problems.append(f"shape: {name} should be {wanted}, but is {list(tensor.shape)}")
-        elif not torch.equal(given.setdefault(id(parameter), tensor), tensor):
+        elif tensor.dtype not in NUMBERS:
+            kind = str(tensor.dtype).removeprefix("torch.")
+            problems.append(f"kind: {name} is {kind}: quantised, and of no use without its scales")
+        elif not tensor.isfinite().all():
+            n_spoilt = int((~tensor.isfinite()).sum())
+            problems.append(f"not finite: {name} has {n_spoilt} numbers that are NaN or infinite")
+        elif not _same(given.setdefault(id(parameter), tensor), tensor):
             problems.append(f"tied: {name} is one with another weight, but has other values")
     there = {id(parameters[name]) for name in found.keys() & parameters.keys()}
     for name, parameter in model.named_parameters():
@@ -146,7 +183,7 @@ def _norm(theirs: str, ours: str) -> Rules:
     )
 
 
-BERT: Rules = (
+_BERT: Rules = (
     Rule(r"embeddings\.word_embeddings\.weight", ("embed.tokens.weight",)),
     Rule(r"embeddings\.position_embeddings\.weight", ("embed.positions.weight",)),
     Rule(r"embeddings\.token_type_embeddings\.weight", ("embed.types.weight",)),
@@ -167,8 +204,11 @@ BERT: Rules = (
     Rule(r"pooler\..*"),  # belongs to BERT's second task, as does seq_relationship
 )
 
+# The prefix is there when the weights were saved together with a head.
+BERT: Rules = nested(_BERT, theirs=r"(?:bert\.)?", ours="")
+
 BERT_MASKED: Rules = (
-    *nested(BERT, theirs=r"bert\.", ours="encoder."),
+    *nested(_BERT, theirs=r"(?:bert\.)?", ours="encoder."),
     Rule(r"cls\.predictions\.transform\.dense\.(weight|bias)", (r"head.transform.\1",)),
     *_norm(r"cls\.predictions\.transform\.", "head.norm"),
     Rule(r"cls\.predictions\.decoder\.weight", ("head.out.weight",)),

@@ -2,15 +2,17 @@
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 _MODEL = "model/"  # what the names of a model's tensors begin with
+LOG = "log.jsonl"
 
 
 def save(folder: Path | str, step: int, model: nn.Module, optimiser: Optimizer) -> None:
@@ -27,18 +29,47 @@ def save(folder: Path | str, step: int, model: nn.Module, optimiser: Optimizer) 
     finished.parent.mkdir(parents=True, exist_ok=True)
     copies = {name: each.to("cpu", copy=True).contiguous() for name, each in tensors.items()}
     try:
-        save_file(copies, unfinished, metadata={"settings": json.dumps(settings)})
+        _write(copies, unfinished, {"settings": json.dumps(settings)})
         _replace(unfinished, finished)
     finally:
         unfinished.unlink(missing_ok=True)
     for other in finished.parent.glob("step_*"):
         if other != finished:
-            other.unlink()
+            with suppress(PermissionError):  # Windows keeps what somebody is reading: the next time
+                other.unlink()
+
+
+def _write(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
+    """As `save_file`, but others may read the file where the system's settings say so."""
+    path.touch()
+    usual = path.stat().st_mode
+    try:
+        save_file(tensors, path, metadata=metadata)
+    except SafetensorError as error:
+        raise OSError(f"{path} cannot be written: {error}") from None
+    path.chmod(usual)
 
 
 def newest(folder: Path | str) -> Path | None:
-    """The newest checkpoint of a run, or None where there is none."""
-    return max(Path(folder).glob("step_*.safetensors"), default=None)
+    """The newest checkpoint of a run, or None where there is none.
+
+    It is a file, or a folder of shards, which several processes have written.
+    """
+    found = [*Path(folder).glob("step_*[0-9].safetensors"), *Path(folder).glob("shards_*[0-9]")]
+    return max(found, key=number, default=None)
+
+
+def number(checkpoint: Path) -> int:
+    """How many steps were made before it."""
+    return int(checkpoint.stem.split("_")[1])
+
+
+def saved_at(folder: Path | str) -> float | None:
+    """When the newest checkpoint of a run was written, or None where there is none."""
+    while (path := newest(folder)) is not None:
+        with suppress(FileNotFoundError):  # a run that goes on has just replaced it
+            return path.stat().st_mtime
+    return None
 
 
 def load(folder: Path | str, model: nn.Module, optimiser: Optimizer) -> int:
@@ -66,40 +97,51 @@ def load_model(path: Path | str, model: nn.Module) -> None:
 
 
 class Log:
-    """A record for every step: in `records`, and as a line of JSON each in `folder`/log.jsonl.
+    """A record for every step: in `records`, and as a line of JSON each in `folder`/`LOG`.
 
     Records from step `first` on are forgotten: they belong to steps that are made again.
     """
 
     def __init__(self, folder: Path | str | None, first: int):
-        self.path = None if folder is None else Path(folder, "log.jsonl")
+        self.path = None if folder is None else Path(folder, LOG)
         self.records: list[dict[str, float]] = []
         if self.path is None:
             return
         if self.path.exists():
             self.records = [each for each in read_log(self.path) if each["step"] < first]
-        write_text(self.path, "".join(json.dumps(record) + "\n" for record in self.records))
+        write_whole(self.path, "".join(json.dumps(record) + "\n" for record in self.records))
 
     def write(self, record: dict[str, float]) -> None:
         """Add a record."""
         self.records.append(record)
         if self.path is not None:
-            with self.path.open("a") as file:
+            with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(record) + "\n")
 
 
 def read_log(path: Path | str) -> list[dict[str, float]]:
-    """The records of a log. A last line that was cut off, when a run was killed, is left out."""
-    *lines, _unfinished = Path(path).read_text().split("\n")
-    return [json.loads(line) for line in lines]
+    """The records of a log. Lines that are not whole, as when a run was killed, are left out."""
+    *lines, _unfinished = Path(path).read_text(encoding="utf-8", errors="replace").split("\n")
+    return [record for record in map(_record, lines) if record is not None]
 
 
-def write_text(path: Path, text: str) -> None:
+def _record(line: str) -> dict[str, float] | None:
+    with suppress(ValueError):
+        found = json.loads(line)
+        if isinstance(found, dict) and "step" in found:
+            return found
+    return None
+
+
+def write_whole(path: Path, text: str) -> None:
     """Write a text file, all of it or nothing, with its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(path.name + ".unfinished")
-    unfinished.write_text(text, encoding="utf-8")
-    _replace(unfinished, path)
+    try:
+        unfinished.write_text(text, encoding="utf-8")
+        _replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def _replace(unfinished: Path, finished: Path) -> None:

@@ -3,14 +3,26 @@
 import argparse
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
 import torch
 
 from course_utils import decoder, sampling
-from course_utils.runs import kernels, recipes, sources
+from course_utils.runs import (
+    building,
+    checkpoints,
+    folders,
+    kernels,
+    presets,
+    processes,
+    recipes,
+    seeds,
+    sources,
+    typed,
+    writing,
+)
 
 STORY_CONTEXT = 256  # of the model that the course ships; no story is as long
 
@@ -26,6 +38,23 @@ def _input() -> Iterator[None]:
         yield
     except (ValueError, OSError) as error:
         raise WrongInput(str(error)) from None
+
+
+@contextmanager
+def _writing_to(folder: Path) -> Iterator[None]:
+    """A disk that is full, or a folder in which nobody may write: say what helps."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        first = "Make room there, or give" if "No space left" in reason else "Give"
+        rest = (
+            "" if checkpoints.newest(folder) is None else ". The newest checkpoint is still whole"
+        )
+        raise WrongInput(
+            f"out: nothing can be written to {folder} ({reason}). {first} another folder (--out, or"
+            f" the variable COURSE_UTILS_RUNS){rest}"
+        ) from None
 
 
 def _number(
@@ -56,7 +85,7 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     """The arguments of `train`."""
     count = _number(int, 1)
     parser.add_argument("--corpus", default="stories", help='"stories", or the path of a text file')
-    parser.add_argument("--preset", default="tiny", help=", ".join(recipes.PRESETS))
+    parser.add_argument("--preset", default="tiny", help=", ".join(presets.PRESETS))
     parser.add_argument("--steps", type=count, help="how many, instead of the preset's")
     parser.add_argument("--seed", type=_number(int, 0), help="of everything that is drawn")
     parser.add_argument("--out", type=Path, help="the folder of the run, new or to go on with")
@@ -88,52 +117,76 @@ def add_train(parser: argparse.ArgumentParser) -> None:
 
 def train(chosen: argparse.Namespace) -> int:
     """Say what there is to beat, train, and say how it went."""
-    from course_utils.runs import distributed  # a second, which other commands do not need
-
     with _input():
         corpus, preset = _task(chosen)
-        if chosen.parallel:
-            recipes.check_parallel(corpus, preset, chosen.parallel, chosen.compile)
-        elif int(os.environ.get("WORLD_SIZE", 1)) > 1:
-            raise ValueError(
-                "parallel: torchrun has started several processes; say what they share"
-            )
-        device = chosen.device or recipes.default_device()
-        device = _device(distributed.own_device(device) if chosen.parallel else device)
-    folder = chosen.out or recipes.runs_folder() / f"{_stem(chosen.corpus)}-{chosen.preset}"
+        device = _device_for(chosen, corpus, preset)
+        if chosen.compile:
+            building.check_compiler(device)
+    folder = chosen.out or folders.runs_folder() / f"{_stem(chosen.corpus)}-{chosen.preset}"
     _use_threads(chosen.threads)
     try:
-        with distributed.processes(device) if chosen.parallel else nullcontext():
-            if distributed.is_first():
-                with _input():
-                    recipes.claim(folder, corpus, preset)
-                levels = _announce(corpus, preset, device, chosen)
+        with ExitStack() as stack, _writing_to(folder):
+            if chosen.parallel:
+                from course_utils.runs import distributed
+
+                stack.enter_context(distributed.processes(device))
+            with _input(), _writing_to(folder):
+                stack.enter_context(folders.claimed(folder, corpus, preset))
+            levels = _announce(corpus, preset, device, chosen) if processes.is_first() else {}
             log = recipes.train(corpus, preset, folder, device, chosen.compile, chosen.parallel)
-            if distributed.is_first():
+            if processes.is_first():
                 _report(levels, log, folder)
     except KeyboardInterrupt:
-        if distributed.is_first():
-            print(
-                f"\nstopped. The newest checkpoint is in {folder}: the same command goes on from it"
-            )
+        if processes.is_first():
+            print(f"\nstopped. {_what_is_left(folder, preset)}")
         return 130
     return 0
 
 
-def _task(chosen: argparse.Namespace) -> tuple[sources.Corpus, recipes.Preset]:
+def _task(chosen: argparse.Namespace) -> tuple[sources.Corpus, presets.Preset]:
     names = ("steps", "seed", "accumulation", "save_every", "bfloat16")
     changes = {name: getattr(chosen, name) for name in names if getattr(chosen, name) is not None}
     corpus = sources.find(chosen.corpus)
-    preset = recipes.preset(chosen.preset, corpus, **changes)
-    corpus.batch(preset.seed, 0, 1, preset.block)
+    preset = presets.preset(chosen.preset, corpus, **changes)
+    if not presets.fits(preset, corpus):
+        raise ValueError(
+            f"corpus: the text is too short for --preset {chosen.preset}, whose rows have"
+            f" {preset.block + 1} characters. Take a longer text, or one of the presets"
+            f" {', '.join(presets.fitting(corpus))}"
+        )
     return corpus, preset
+
+
+def _device_for(chosen: argparse.Namespace, corpus: sources.Corpus, preset: presets.Preset) -> str:
+    """The device of this process, of several perhaps, which fit together."""
+    name = chosen.device or recipes.default_device()
+    if not chosen.parallel:
+        if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+            raise ValueError(
+                "parallel: torchrun has started several processes; say what they share"
+            )
+        return _usable(name)
+
+    from course_utils.runs import distributed  # a second, which one process alone does not need
+
+    recipes.check_parallel(corpus, preset, chosen.parallel, chosen.compile)
+    return _usable(distributed.own_device(name))
+
+
+def _what_is_left(folder: Path, preset: presets.Preset) -> str:
+    if checkpoints.newest(folder) is not None:
+        return f"The newest checkpoint is in {folder}: the same command goes on from it"
+    return (
+        f"There is no checkpoint yet, for one comes every {preset.save_every} steps: the same"
+        " command begins anew. With --save-every it comes sooner"
+    )
 
 
 def _stem(corpus: str) -> str:
     return corpus if corpus == sources.Stories.name else Path(corpus).stem
 
 
-def _device(name: str) -> str:
+def _usable(name: str) -> str:
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
@@ -148,10 +201,10 @@ def _use_threads(n_threads: int | None) -> None:
 
 
 def _announce(
-    corpus: sources.Corpus, preset: recipes.Preset, device: str, chosen: argparse.Namespace
+    corpus: sources.Corpus, preset: presets.Preset, device: str, chosen: argparse.Namespace
 ) -> dict[str, float]:
     with torch.device("meta"):
-        parameters = recipes.n_parameters(recipes.build(preset, len(corpus.vocabulary)))
+        parameters = building.n_parameters(building.build(preset, len(corpus.vocabulary)))
     how = [device, "torch's fused kernels, compared with the parts in use"]
     how += ["bfloat16"] * preset.bfloat16 + ["compiled"] * chosen.compile
     if chosen.parallel:
@@ -166,10 +219,13 @@ def _announce(
 
 def _report(levels: dict[str, float], log: list[dict[str, float]], folder: Path) -> None:
     """The result among the levels, the worst first."""
-    loss = log[-1]["validation"]
-    for name, nats in sorted({**levels, "this model": loss}.items(), key=lambda each: -each[1]):
+    last = log[-1] if log else {}
+    found = {"this model": last["validation"]} if "validation" in last else {}
+    for name, nats in sorted((levels | found).items(), key=lambda each: -each[1]):
         print(f"{nats:8.3f}  {name}")
-    print(f"the run is in {folder}; let it write: python -m course_utils sample --run {folder}")
+    if not found:
+        print(f"what this model has reached is not in {folder / checkpoints.LOG} any more")
+    print(f"the run is in {folder}; let it write: {typed.command('sample', '--run', folder)}")
 
 
 # --- sample --------------------------------------------------------------------------------------
@@ -203,9 +259,8 @@ def sample(chosen: argparse.Namespace) -> int:
     print(chosen.prompt, end="", flush=True)
     try:
         with kernels.fused():
-            for piece in recipes.write(
-                model, corpus, chosen.prompt, chosen.tokens, choose, context
-            ):
+            written = writing.write(model, corpus, chosen.prompt, chosen.tokens, choose, context)
+            for piece in written:
                 print(piece, end="", flush=True)
     except KeyboardInterrupt:
         return 130
@@ -217,18 +272,18 @@ def sample(chosen: argparse.Namespace) -> int:
 def _model(run: str | None) -> tuple[decoder.GPT, sources.Corpus, int]:
     """The model that is meant, its corpus, and how many tokens it may look at."""
     if run is not None:
-        folder = Path(run) if Path(run).exists() else recipes.runs_folder() / run
-    elif (newest := recipes.newest_run()) is not None:
+        folder = Path(run) if Path(run).exists() else folders.runs_folder() / run
+    elif (newest := folders.newest_run()) is not None:
         folder = newest
     else:
         try:
-            return *recipes.shipped(), STORY_CONTEXT
+            return *writing.shipped(), STORY_CONTEXT
         except FileNotFoundError:
             raise WrongInput(
-                "run: there is none yet. Make one: python -m course_utils train"
+                f"run: there is none yet. Make one: {typed.command('train')}"
             ) from None
     model, corpus = recipes.load(folder)
-    return model, corpus, recipes.settings(folder)[1].block
+    return model, corpus, folders.settings(folder)[1].block
 
 
 def _sampler(chosen: argparse.Namespace) -> sampling.Sampler:
@@ -244,7 +299,7 @@ def _sampler(chosen: argparse.Namespace) -> sampling.Sampler:
         filters.append(partial(sampling.min_p, share=chosen.min_p))
     penalty = partial(sampling.penalise, repetition=chosen.repetition)
     generator = torch.Generator()
-    generator.seed() if chosen.seed is None else generator.manual_seed(chosen.seed)
+    generator.seed() if chosen.seed is None else generator.manual_seed(seeds.for_torch(chosen.seed))
     return sampling.sampler(
         *filters, penalty=penalty if chosen.repetition != 1 else None, generator=generator
     )

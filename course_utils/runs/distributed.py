@@ -3,7 +3,8 @@
 `torchrun` starts the processes. Each builds the same model and keeps its share of it, or of the
 rows: "ddp" shares the rows, "fsdp" the rows and the weights, "tensor" every matrix, "pipeline" the
 blocks. The course's own model, loss and optimiser run in each process; where a number is needed
-from all, what is here stands in for a part of `training` or `checkpoints` until the run is over.
+from all, what is here stands in for a part of `training`, `loop` or `checkpoints` until the run is
+over.
 """
 
 import math
@@ -21,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 from torch.distributed import checkpoint as dcp
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import fully_shard
@@ -45,9 +47,11 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from course_utils import decoder, training
-from course_utils.runs import checkpoints
+from course_utils.runs import checkpoints, loop, typed
+from course_utils.runs.processes import is_first
 
 MODES = ("ddp", "fsdp", "tensor", "pipeline")
+EXAMPLE = "--standalone --nproc_per_node=2 -m course_utils train --parallel ddp".split()
 
 
 # --- The processes -------------------------------------------------------------------------------
@@ -62,8 +66,8 @@ def check(model: decoder.GPT, mode: str, n_rows: int) -> None:
         raise ValueError(f"parallel must be one of {', '.join(MODES)}, got {mode!r}")
     if "WORLD_SIZE" not in os.environ:
         raise ValueError(
-            "parallel: start several processes with torchrun, for example"
-            " torchrun --standalone --nproc_per_node=2 -m course_utils train --parallel ddp"
+            "parallel: start several processes with torchrun, for example "
+            + typed.command(*EXAMPLE, module="torch.distributed.run")
         )
     n_processes, n_blocks = int(os.environ["WORLD_SIZE"]), len(model.blocks)
     number, things = n_rows, "rows of a batch"
@@ -103,7 +107,8 @@ def processes(device: str) -> Iterator[None]:
     store, rank, n_processes = _meeting_place()
     backend = "nccl" if on_gpu else "gloo"
     dist.init_process_group(backend, store=store, rank=rank, world_size=n_processes)
-    with open(os.devnull, "w") as nowhere, redirect_stdout(sys.stdout if is_first() else nowhere):
+    nowhere = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    with nowhere, redirect_stdout(sys.stdout if is_first() else nowhere):
         yield
     dist.barrier()  # who leaves early would break the others' last exchange
     dist.destroy_process_group()
@@ -119,11 +124,6 @@ def _meeting_place() -> tuple[dist.Store, int, int]:
     if os.environ.get("GROUP_WORLD_SIZE") == "1":
         store = dist.PrefixStore(f"life {os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
     return store, rank, n_processes
-
-
-def is_first() -> bool:
-    """Whether this process is the one that speaks for all. True where it is the only one."""
-    return not dist.is_initialized() or dist.get_rank() == 0
 
 
 # --- How a model is shared -----------------------------------------------------------------------
@@ -226,7 +226,7 @@ class Stage(nn.Module):
         read = (inputs,) if self.is_first else ()
         known: dict[str, Any] = {"target": targets, "losses": losses} if self.is_last else {}
         go = schedule.step if backward else schedule.eval
-        about = {"loss_fn": loss_fn, "n_all": n_counted(targets)}
+        about = {"loss_fn": loss_fn, "n_all": training.n_counted(targets)}
         go(*read, **known, loss_kwargs=about, return_outputs=False)
         return _sum(sum(loss.item() for loss in losses))
 
@@ -239,7 +239,7 @@ class Stage(nn.Module):
         return self.schedules[key]
 
 
-def share(batches: Sequence[training.Batch], mode: str | None) -> list[training.Batch]:
+def share(batches: Sequence[training.Batch], mode: str) -> list[training.Batch]:
     """This process's rows, where rows are shared; all of them otherwise."""
     if mode not in ("ddp", "fsdp"):
         return list(batches)
@@ -251,12 +251,9 @@ def share(batches: Sequence[training.Batch], mode: str | None) -> list[training.
 
 
 @contextmanager
-def together(mode: str | None) -> Iterator[None]:
-    """Inside the `with` block, losses, gradients' lengths and checkpoints are those of the whole.
-
-    Without a mode there is one process, and nothing stands in for anything.
-    """
-    standing_in = {} if mode is None else _stand_ins(mode)
+def together(mode: str) -> Iterator[None]:
+    """Inside the `with` block, losses, gradients' lengths and checkpoints are of the whole."""
+    standing_in = _stand_ins(mode)
     own_parts = {(module, name): getattr(module, name) for module, name in standing_in}
     try:
         for (module, name), part in standing_in.items():
@@ -280,19 +277,14 @@ def _stand_ins(mode: str) -> dict[tuple[ModuleType, str], Callable]:
         found[training, "evaluate"] = _evaluate_stages
     if mode != "ddp":  # where every process has all gradients, the parts themselves will do
         found[training, "clip_gradients"] = _clip_gradients(mode)
-        found[training, "is_finite"] = _is_finite(mode)
-        found[training, "first_not_finite"] = _first_gradient_not_finite
+        found[loop, "is_finite"] = _is_finite(mode)
+        found[loop, "first_not_finite"] = _first_gradient_not_finite
     return found
-
-
-def n_counted(targets: Tensor) -> int:
-    """How many of the targets count."""
-    return int((targets != -100).sum())
 
 
 def _part_of_mean(logits: Tensor, targets: Tensor, loss_fn: Callable, n_all: int) -> Tensor:
     """What these targets add to the mean over `n_all`: nothing, where none of them counts."""
-    n_own = n_counted(targets)
+    n_own = training.n_counted(targets)
     return loss_fn(logits, targets) * (n_own / n_all) if n_own else logits.sum() * 0
 
 
@@ -304,7 +296,7 @@ def _accumulate(
     DDP and FSDP take the mean of the processes' gradients, however many targets each has counted.
     DDP exchanges them once a step; FSDP has no room for all of them and does it each time.
     """
-    n_all = int(_sum(sum(n_counted(targets) for _, targets in micro_batches)))
+    n_all = int(_sum(sum(training.n_counted(targets) for _, targets in micro_batches)))
     total = 0.0
     for number, (inputs, targets) in enumerate(micro_batches, 1):
         more_to_come = number < len(micro_batches)
@@ -331,8 +323,8 @@ def _evaluate_stages(model: Stage, batches: Iterable[training.Batch]) -> float:
     total, n_targets = 0.0, 0
     for inputs, targets in batches:
         loss = model.run((inputs, targets), 1, training.cross_entropy, backward=False)
-        total += loss * n_counted(targets)
-        n_targets += n_counted(targets)
+        total += loss * training.n_counted(targets)
+        n_targets += training.n_counted(targets)
     model.train(was_training)
     return total / n_targets
 
@@ -405,24 +397,19 @@ def save(folder: Path | str, step: int, model: nn.Module, optimiser: Optimizer) 
         for each in (unfinished, finished):
             shutil.rmtree(each, ignore_errors=True)
     dist.barrier()
-    dcp.save(_weights(model) | _state(model, optimiser), checkpoint_id=unfinished)
+    with _named(unfinished):
+        dcp.save(_weights(model) | _state(model, optimiser), checkpoint_id=unfinished)
     if is_first():
         unfinished.rename(finished)
         for other in [*Path(folder).glob("shards_*"), *Path(folder).glob("step_*")]:
             if other != finished:
-                shutil.rmtree(other) if other.is_dir() else other.unlink()
+                _remove(other) if other.is_dir() else other.unlink()
     dist.barrier()
-
-
-def newest(folder: Path | str) -> Path | None:
-    """The newest checkpoint of a run, a file or a folder of shards; None where there is none."""
-    found = [*Path(folder).glob("step_*.safetensors"), *Path(folder).glob("shards_*[0-9]")]
-    return max(found, key=lambda path: path.stem.split("_")[1], default=None)
 
 
 def load(folder: Path | str, model: nn.Module, optimiser: Optimizer) -> int:
     """As `checkpoints.load`, from shards that any number of processes has written, in any mode."""
-    path = newest(folder)
+    path = checkpoints.newest(folder)
     if path is None:
         return 0
     parameters = dict(own(model).named_parameters())
@@ -432,7 +419,7 @@ def load(folder: Path | str, model: nn.Module, optimiser: Optimizer) -> int:
         if key.startswith("state/"):
             _, name, entry = key.split("/")
             optimiser.state[parameters[name]][entry] = value
-    return int(path.stem.split("_")[1])
+    return checkpoints.number(path)
 
 
 def load_model(path: Path, model: nn.Module) -> None:
@@ -446,7 +433,7 @@ def take_over(folder: Path | str, model: nn.Module, optimiser: Optimizer) -> Non
     That is a folder of shards where there are several processes, which all have to call this, and
     a file of `checkpoints` where there is one. Model and optimiser are those of a whole run.
     """
-    path = newest(folder)
+    path = checkpoints.newest(folder)
     if path is None or path.is_dir() == dist.is_initialized():
         return
     if path.is_file():
@@ -454,14 +441,33 @@ def take_over(folder: Path | str, model: nn.Module, optimiser: Optimizer) -> Non
         return
     checkpoints.save(folder, load(folder, model, optimiser), model, optimiser)
     for shards in path.parent.glob("shards_*"):
-        shutil.rmtree(shards)
+        _remove(shards)
+
+
+def _remove(shards: Path) -> None:
+    """Take its name first: who reads it finds all of it, or nothing."""
+    doomed = shards.with_suffix(".unfinished")
+    if doomed != shards:
+        shutil.rmtree(doomed, ignore_errors=True)
+        shards.rename(doomed)
+    shutil.rmtree(doomed)
 
 
 def _read(path: Path, wanted: dict[str, Any]) -> None:
     """Fill the tensors, and replace everything else."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "torch.distributed is disabled")  # so it is: one process
-        dcp.load(wanted, checkpoint_id=path, no_dist=not dist.is_initialized())
+        with _named(path):
+            dcp.load(wanted, checkpoint_id=path, no_dist=not dist.is_initialized())
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """What goes wrong with a checkpoint is an error of that path."""
+    try:
+        yield
+    except CheckpointException as error:
+        raise OSError(f"{path} cannot be written or read: {error}") from error
 
 
 def _weights(model: nn.Module) -> dict[str, Any]:

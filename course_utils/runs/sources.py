@@ -14,8 +14,8 @@ from torch.nn.utils.rnn import pad_sequence
 from course_utils import decoder, training
 from course_utils.corpora import stories, text
 from course_utils.runs import baselines
+from course_utils.training import NOT_COUNTED
 
-NOT_COUNTED = -100  # as a target
 TOKENS_AT_ONCE = 8192  # of the validation set: enough to be quick, and small in memory
 N_VALIDATION_STORIES = 300
 N_COUNTED_TOKENS = 500_000  # of stories: the n-grams of the baseline are counted in them

@@ -8,7 +8,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from course_utils.views.bertviz_bridge import head_view, model_view
+    from course_utils.views.bertviz_bridge import (
+        head_view,
+        model_view,
+        neuron_view,
+        record_vectors,
+    )
     from course_utils.views.controls import play, slider
     from course_utils.views.explorer import explore
     from course_utils.views.loss_curves import losses
@@ -26,8 +31,10 @@ __all__ = [
     "heatmap",
     "losses",
     "model_view",
+    "neuron_view",
     "play",
     "progress_map",
+    "record_vectors",
     "shapes",
     "slider",
 ]
@@ -41,8 +48,10 @@ _MODULES = {
     "heatmap": "plots",
     "losses": "loss_curves",
     "model_view": "bertviz_bridge",
+    "neuron_view": "bertviz_bridge",
     "play": "controls",
     "progress_map": "transformer_map",
+    "record_vectors": "bertviz_bridge",
     "shapes": "shape_table",
     "slider": "controls",
 }

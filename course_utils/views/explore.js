@@ -5,11 +5,23 @@
 
   const MASKED = 255;
   const LEVELS = 254;
+  const NAME_LETTERS = 12; // of a token beside the map; longer ones are cut
   const NAMED_KEYS = 5; // keys that the read-out names
   const STEPS = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
 
   const clamp = (value, low, high) => Math.max(low, Math.min(high, value));
-  const shorten = (word) => (word.length > 12 ? word.slice(0, 11) + "…" : word);
+
+  /** How many letters wide a word is drawn, about: 漢 is as wide as two. */
+  function widthOf(letters) {
+    return letters.reduce((sum, letter) => sum + (letter.codePointAt(0) < 0x1100 ? 1 : 2), 0);
+  }
+
+  function shorten(word) {
+    const letters = Array.from(word); // an emoji is one letter, and not cut in two
+    if (widthOf(letters) <= NAME_LETTERS) return word;
+    while (widthOf(letters) >= NAME_LETTERS) letters.pop();
+    return letters.join("") + "…";
+  }
 
   function bytesOf(base64) {
     const letters = atob(base64);
@@ -171,7 +183,7 @@
 
     buildMap() {
       const { cell, tokens, keys } = this;
-      const longest = (words) => Math.max(...words.map((word) => shorten(word).length)) * 6.6;
+      const longest = (words) => Math.max(...words.map((word) => widthOf(Array.from(shorten(word))))) * 6.6;
       this.slanted = longest(keys) > cell - 4;
       this.left = longest(tokens) + 30;
       this.top = 26 + (this.slanted ? longest(keys) * 0.72 + 8 : 16);

@@ -2,7 +2,6 @@
 
 import base64
 import html
-import json
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
@@ -15,8 +14,14 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from course_utils.views.colour import LEVELS, MASKED_BYTE, byte_palette
-from course_utils.views.inputs import check_weights, full_mask, labels, one_sentence
-from course_utils.views.page import View
+from course_utils.views.inputs import (
+    check_weights,
+    first_sentence,
+    full_mask,
+    labels,
+    one_sentence,
+)
+from course_utils.views.page import View, json_for_script, sizes
 
 Maps = (
     Mapping[str, Float[Tensor, "batch heads query key"]] | Float[Tensor, "layers heads query key"]
@@ -107,17 +112,13 @@ def layers_of(maps: Maps) -> dict[str, Float[Tensor, "heads query key"]]:
         raise TypeError(f"maps must be a dictionary or a tensor, got {type(maps).__name__}")
     if not maps:
         raise ValueError("maps is empty: did the model run inside `with attention.record()`?")
-    layers = {str(label): _first(layer, f"maps[{label!r}]") for label, layer in maps.items()}
+    layers = {
+        str(label): first_sentence(layer, f"maps[{label!r}]") for label, layer in maps.items()
+    }
     shapes = {label: list(layer.shape) for label, layer in layers.items()}
     if any(shape != next(iter(shapes.values())) for shape in shapes.values()):
         raise ValueError(f"maps must all have one [heads, query, key], got {shapes}: choose some")
     return layers
-
-
-def _first(layer: Tensor, name: str) -> Float[Tensor, "heads query key"]:
-    """The first sentence of a batch."""
-    is_batch = isinstance(layer, Tensor) and layer.ndim == 4
-    return one_sentence(layer[:1] if is_batch else layer, name)
 
 
 @cache
@@ -126,8 +127,7 @@ def _asset(name: str) -> str:
 
 
 def _view(data: dict[str, Any], levels: UInt8[np.ndarray, "layers heads query key"]) -> View:
-    counts = zip(levels.shape, ("layer", "head", "token", "key"), strict=True)
-    size = " × ".join(f"{count} {name}{'s' * (count > 1)}" for count, name in counts)
+    size = sizes(levels.shape)
     data = {
         **data,
         "heads": levels.shape[1],
@@ -145,8 +145,6 @@ def _base64(content: bytes) -> str:
 
 def _page(data: dict[str, Any], picture: str, size: str) -> str:
     title = html.escape(data["title"])
-    # inside a script element only "<" could end the data: "\u003c" says the same
-    payload = json.dumps(data).replace("<", "\\u003c")
     return f"""<div class="cu-explore" data-view="explore" role="group" aria-label="{title}">
 <style>{_asset("explore.css")}</style>
 <p class="cu-title"><strong>{title}</strong> <span class="cu-size">{size}</span></p>
@@ -156,6 +154,6 @@ def _page(data: dict[str, Any], picture: str, size: str) -> str:
 <p>One row a layer, one column a head; in each map a row asks, a column is asked, darker is more.
  Run the cell, or trust the notebook, to explore them.</p>
 </div>
-<script type="application/json" class="cu-data">{payload}</script>
+<script type="application/json" class="cu-data">{json_for_script(data)}</script>
 <script>{_asset("explore.js")}</script>
 </div>"""

@@ -1,5 +1,6 @@
 """Checks that every view of attention shares: weights, tokens and masks that fit together."""
 
+import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
@@ -7,7 +8,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-VISIBLE = str.maketrans({" ": "␣", "\n": "↵", "\t": "⇥"})
+MARKS = {" ": "␣", "\n": "↵", "\t": "⇥", "": "∅"}
+JOINER = "\u200d"  # holds the parts of one emoji together
 
 
 def one_sentence(weights: Tensor, name: str = "weights") -> Float[Tensor, "heads query key"]:
@@ -27,10 +29,49 @@ def one_sentence(weights: Tensor, name: str = "weights") -> Float[Tensor, "heads
     return weights.detach().float().cpu().reshape(-1, *shape[-2:])
 
 
+def first_sentence(layer: Tensor, name: str) -> Float[Tensor, "heads query key"]:
+    """The first sentence of a batch, or `layer` itself where it holds one alone."""
+    is_batch = isinstance(layer, Tensor) and layer.ndim == 4
+    return one_sentence(layer[:1] if is_batch else layer, name)
+
+
+def visible(token: object) -> str:
+    """A token's text, with marks for what has no look of its own: ␣ ↵ ⇥, ∅ for no text at all."""
+    return "".join(map(_visible, str(token))) or MARKS[""]
+
+
+def _visible(letter: str) -> str:
+    if letter in MARKS:
+        return MARKS[letter]
+    if letter.isprintable() or letter == JOINER:
+        return letter
+    return letter.encode("unicode_escape", "surrogatepass").decode()
+
+
+def shorten(text: str, width: int) -> str:
+    """`text`, cut with "…" where it is wider than `width` letters; 漢 is as wide as two."""
+    if text_width(text) <= width:
+        return text
+    while text_width(text) >= width:
+        text = text[:-1]
+    return f"{text}…"
+
+
+def text_width(text: str) -> int:
+    """How many letters wide a text is drawn, about."""
+    return sum(_width(letter) for letter in text)
+
+
+def _width(letter: str) -> int:
+    if unicodedata.combining(letter) or letter == JOINER:
+        return 0
+    return 2 if unicodedata.east_asian_width(letter) in "WF" else 1
+
+
 def labels(
     tokens: Sequence[object], keys: Sequence[object] | None, n_query: int, n_key: int
 ) -> tuple[list[str], list[str]]:
-    """Texts of the queries and of the keys (the tokens, where `keys` is None), spaces visible."""
+    """Texts of the queries and of the keys (the tokens, where `keys` is None), all visible."""
     keys = tokens if keys is None else keys
     for name, words, wanted in (("tokens", tokens, n_query), ("keys", keys, n_key)):
         if isinstance(words, str):
@@ -39,10 +80,7 @@ def labels(
             side = "queries (rows)" if name == "tokens" else "keys (columns)"
             hint = "; name them with keys=" if words is tokens and name == "keys" else ""
             raise ValueError(f"the weights have {wanted} {side}, {name} has {len(words)}{hint}")
-    asks, asked = (
-        [str(word).translate(VISIBLE) or "∅" for word in side] for side in (tokens, keys)
-    )
-    return asks, asked
+    return [visible(word) for word in tokens], [visible(word) for word in keys]
 
 
 def full_mask(

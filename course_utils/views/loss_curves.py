@@ -7,6 +7,8 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from course_utils.views.letters import plain
+
 Log = Sequence[Mapping[str, float]]
 """One record a step: "step", "loss" and, where it was measured, "validation"."""
 
@@ -32,14 +34,16 @@ def losses(
             raise ValueError(
                 "log must have at least one record, got none" + f" for {name!r}" * bool(name)
             )
-    figure, axis = plt.subplots(figsize=(9.5, 4), layout="constrained")
-    for place, (name, records) in enumerate(runs.items()):
-        _draw_run(axis, name, records, COLOURS[place % len(COLOURS)])
-    axis.set(title=title, xlabel="step", ylabel="loss (nats a token)")
-    axis.set_ylim(0, 1.06 * _highest(runs, levels or {}))
-    axis.margins(x=0.01)
-    axis.legend(loc="upper right", framealpha=1)
-    _draw_levels(axis, levels or {})
+    named = levels or {}
+    with plain(title, *runs, *named) as write:
+        figure, axis = plt.subplots(figsize=(9.5, 4), layout="constrained")
+        for place, (name, records) in enumerate(runs.items()):
+            _draw_run(axis, write(name), records, COLOURS[place % len(COLOURS)])
+        axis.set(title=write(title), xlabel=write.note("step"), ylabel="loss (nats a token)")
+        axis.set_ylim(0, 1.06 * _highest(runs, named))
+        axis.margins(x=0.01)
+        axis.legend(loc="upper right", framealpha=1)
+        _draw_levels(axis, [(write(name), value) for name, value in named.items()])
     plt.close(figure)  # the notebook shows what the cell returns: once is enough
     return figure
 
@@ -76,10 +80,10 @@ def _highest(runs: Mapping[str, Log], levels: Mapping[str, float]) -> float:
     return max(finite, default=1.0)
 
 
-def _draw_levels(axis: Axes, levels: Mapping[str, float]) -> None:
+def _draw_levels(axis: Axes, levels: Sequence[tuple[str, float]]) -> None:
     """A dashed line each; names that would cover each other are moved up."""
     top, lowest = axis.get_ylim()[1], -math.inf
-    for name, value in sorted(levels.items(), key=lambda level: level[1]):
+    for name, value in sorted(levels, key=lambda level: level[1]):
         axis.axhline(value, color="#5b5b5b", linewidth=1, linestyle="--")
         lowest = max(value, lowest + APART * top)
         axis.annotate(

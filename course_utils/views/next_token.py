@@ -14,6 +14,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from course_utils.views.colour import RAMP, ramp
+from course_utils.views.inputs import shorten, visible
+from course_utils.views.letters import plain
 from course_utils.views.page import View
 
 Filter = Callable[[Float[Tensor, "batch vocabulary"]], Float[Tensor, "batch vocabulary"]]
@@ -22,6 +24,7 @@ Filter = Callable[[Float[Tensor, "batch vocabulary"]], Float[Tensor, "batch voca
 STYLES = (("#f3b06b", "///"), ("#a7d3a0", "..."), ("#d9b3e6", "xx"), ("#f2df7a", "\\\\\\"))
 INK, AFTER = "#222222", RAMP[4]
 WIDE, NARROW = 0.84, 0.5
+LETTERS = 16  # of a token; longer ones are cut
 
 
 @dataclass(frozen=True)
@@ -53,31 +56,47 @@ def choices(
     Raises ValueError where `tokens` does not name every logit, or nothing is left.
     """
     filters = filters or {}
-    if logits.ndim != 1 or len(tokens) != len(logits):
+    _check(logits, tokens, filters, n_shown)
+    choice = _apply(logits.detach().float().cpu(), filters)
+    bars, words = _bars(choice, tokens, n_shown)
+    with plain(title, *words, *filters) as write:
+        figure, axis = plt.subplots(figsize=(10, 4.5), layout="constrained")
+        _draw(axis, choice, bars, [write(name) for name in filters])
+        axis.set_xticks(range(len(bars)), [write(word) for word in words], rotation=90)
+        axis.set_xlabel(write.note("next token, the likeliest first"))
+        axis.set_title(f"{write(title)}\n{_summary(choice)}", fontsize=11)
+    plt.close(figure)  # the notebook shows what the cell returns: once is enough
+    return figure
+
+
+def _check(
+    logits: Tensor, tokens: Sequence[str], filters: Mapping[str, Filter], n_shown: int
+) -> None:
+    if not isinstance(logits, Tensor):
+        raise TypeError(f"logits must be a tensor, got {type(logits).__name__}")
+    if logits.ndim != 1 or len(tokens) != len(logits) or not len(logits):
         raise ValueError(
             f"logits must be a row with one number for each of {len(tokens)} tokens,"
             f" got shape {list(logits.shape)}"
         )
+    if logits.isnan().any() or not logits.max().isfinite():
+        raise ValueError("logits must be numbers or minus infinity, got NaN or infinity")
     if len(filters) > len(STYLES):
         raise ValueError(f"filters must be at most {len(STYLES)}, got {len(filters)}")
-    choice = _apply(logits.detach().float().cpu(), filters)
-    figure, axis = plt.subplots(figsize=(10, 4.5), layout="constrained")
-    _draw(axis, choice, tokens, list(filters), n_shown)
-    n_left = int((choice.removed_by < 0).sum())
-    axis.set_title(
-        f"{title}\n{n_left} of {len(tokens)} left; they had {choice.kept:.3f} of the probability;"
-        f" entropy {_entropy(choice.before):.2f} → {_entropy(choice.after):.2f} nats",
-        fontsize=11,
-    )
-    plt.close(figure)  # the notebook shows what the cell returns: once is enough
-    return figure
+    if n_shown < 1:
+        raise ValueError(f"n_shown must be at least 1, got {n_shown}")
 
 
 def _apply(logits: Tensor, filters: Mapping[str, Filter]) -> _Choice:
     removed_by = torch.full(logits.shape, -1)
     left = logits
     for number, (name, apply) in enumerate(filters.items()):
-        left = apply(left[None])[0]
+        given = apply(left[None])
+        if given.shape != (1, len(logits)):
+            raise ValueError(
+                f"filters: {name!r} must give logits [1, {len(logits)}], got {list(given.shape)}"
+            )
+        left = given[0]
         removed_by[(left == -math.inf) & (removed_by < 0)] = number
         if (removed_by >= 0).all():
             raise ValueError(f"filters: nothing is left after {name!r}")
@@ -90,15 +109,30 @@ def _entropy(p: Float[np.ndarray, " vocabulary"]) -> float:
     return float(abs((positive * np.log(positive)).sum()))
 
 
-def _draw(
-    axis: Axes, choice: _Choice, tokens: Sequence[str], names: list[str], n_shown: int
-) -> None:
+def _summary(choice: _Choice) -> str:
+    n_left = int((choice.removed_by < 0).sum())
+    return (
+        f"{n_left} of {len(choice.before)} left; they had {choice.kept:.3f} of the probability;"
+        f" entropy {_entropy(choice.before):.2f} → {_entropy(choice.after):.2f} nats"
+    )
+
+
+def _bars(
+    choice: _Choice, tokens: Sequence[str], n_shown: int
+) -> tuple[list[Int[np.ndarray, " tokens"]], list[str]]:
+    """The tokens of every bar by number, and the bar's name: the likeliest, then all others."""
     order = np.argsort(-choice.before, kind="stable")
     bars = [order[[rank]] for rank in range(min(n_shown, len(order)))]
-    labels = [tokens[bar[0]] for bar in bars]
+    words = [shorten(visible(tokens[bar[0]]), LETTERS) for bar in bars]
     if len(order) > n_shown:
         bars.append(order[n_shown:])
-        labels.append(f"{len(order) - n_shown} others")
+        words.append(f"{len(order) - n_shown} others")
+    return bars, words
+
+
+def _draw(
+    axis: Axes, choice: _Choice, bars: list[Int[np.ndarray, " tokens"]], names: list[str]
+) -> None:
     places = np.arange(len(bars))
 
     def heights(p: np.ndarray) -> list[float]:
@@ -117,8 +151,7 @@ def _draw(
     for bar in outline:
         bar.set(facecolor="none", edgecolor=INK, linewidth=1)
     axis.bar(places, heights(choice.after), NARROW, color=AFTER, label="after")
-    axis.set_xticks(places, labels, rotation=90)
-    axis.set(xlabel="next token, the likeliest first", ylabel="probability")
+    axis.set_ylabel("probability")
     axis.margins(x=0.01)
     axis.figure.legend(loc="outside lower center", ncols=6)
 
@@ -139,17 +172,21 @@ def coloured_text(
     The number is written under its token, so that nothing depends on the colour. Raises ValueError
     where there is not one number, 0 or more, for each token.
     """
+    if isinstance(values, Tensor) and values.ndim != 1:
+        raise ValueError(f"values must be [tokens] = [{len(tokens)}], got {list(values.shape)}")
     numbers = [float(value) for value in values]
     if len(numbers) != len(tokens):
         raise ValueError(f"values must be one for each of {len(tokens)} tokens, got {len(numbers)}")
-    if not all(number >= 0 for number in numbers):
-        raise ValueError("values must be 0 or more")
+    if not all(0 <= number < math.inf for number in numbers):
+        raise ValueError("values must be 0 or more, and finite")
     top = highest or max(numbers, default=0) or 1.0
     pieces = " ".join(
         _token(token, number, min(1.0, number / top))
         for token, number in zip(tokens, numbers, strict=True)
     )
-    text = " ".join(f"{token}({number:.1f})" for token, number in zip(tokens, numbers, strict=True))
+    text = " ".join(
+        f"{visible(token)}({number:.1f})" for token, number in zip(tokens, numbers, strict=True)
+    )
     label = html.escape(caption, quote=True)
     return ColouredText(
         f'<figure data-view="coloured-text" aria-label="{label}" style="margin:0">'
@@ -162,8 +199,9 @@ def coloured_text(
 def _token(token: str, number: float, share: float) -> str:
     background = ramp(0.8 * share)
     ink = "#ffffff" if share > 0.6 else "#000000"
+    text = html.escape(visible(token))
     return (
         '<span style="display:inline-block;margin:1px;padding:1px 4px;text-align:center;'
         f'border-radius:3px;border:1px solid #8a8a8a;color:{ink};background:rgb{background}">'
-        f'{html.escape(token)}<span style="display:block;font-size:75%">{number:.1f}</span></span>'
+        f'{text}<span style="display:block;font-size:75%">{number:.1f}</span></span>'
     )

@@ -1,5 +1,7 @@
 """What a notebook shows: HTML where it can be drawn, plain text elsewhere."""
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,3 +21,15 @@ class View:
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         return {"text/html": self.html, "text/plain": self.text}
+
+
+def json_for_script(data: Any) -> str:
+    """`data` as JSON that may stand inside a script element."""
+    # only "<" could end the element: "\u003c" says the same
+    return json.dumps(data).replace("<", "\\u003c")
+
+
+def sizes(shape: Sequence[int]) -> str:
+    """[layers, heads, tokens, keys] in words."""
+    counts = zip(shape, ("layer", "head", "token", "key"), strict=True)
+    return " × ".join(f"{count} {name}{'s' * (count > 1)}" for count, name in counts)

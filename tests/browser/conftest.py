@@ -7,7 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.browser.lab import REPOSITORY, UI, Lab, find_chromium
+from tests.browser.lab import PATIENCE, REPOSITORY, UI, Lab, find_chromium
+
+FOLDER = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Room for several waits, each as long as the driver allows."""
+    for item in items:
+        if item.path.parent == FOLDER:
+            item.add_marker(pytest.mark.timeout(4 * PATIENCE))
 
 
 @pytest.fixture(scope="module")

@@ -24,10 +24,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import BrowserContext, Locator, Route, sync_playwright
+from playwright.sync_api import BrowserContext, Locator, Route, expect, sync_playwright
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 WATCH = Path(__file__).parent / "watch"
+# Waits end on a state. The limit ends what hangs, and no machine is so busy that it gets there.
+PATIENCE = 180.0  # seconds
 CHROMIUM_OPTIONS = [
     "--disable-background-networking",
     "--disable-component-update",
@@ -78,13 +80,13 @@ class Lab:
             )
         # Without this, a test run that is stopped by SIGTERM leaves the server and its kernels.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-        self._wait_for_server(seconds=90)
+        self._wait_for_server()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.process.terminate()
         try:
-            self.process.wait(15)
+            self.process.wait(60)  # it has kernels to end
         except subprocess.TimeoutExpired:
             self.process.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -97,6 +99,7 @@ class Lab:
                 str(self.folder / f"chromium-{secrets.token_hex(3)}"),
                 executable_path=find_chromium(),
                 args=CHROMIUM_OPTIONS,
+                timeout=PATIENCE * 1000,
                 viewport={"width": width, "height": height},
             )
             try:
@@ -137,12 +140,12 @@ class Lab:
         }
         return {**os.environ, **private, **ours, **self.environment}
 
-    def _wait_for_server(self, seconds: float) -> None:
-        end = time.monotonic() + seconds
+    def _wait_for_server(self) -> None:
+        end = time.monotonic() + PATIENCE
         url = f"http://127.0.0.1:{self.port}/api/status?token={self.token}"
         while time.monotonic() < end and self.process.poll() is None:
             try:
-                urllib.request.urlopen(url, timeout=2).close()
+                urllib.request.urlopen(url, timeout=10).close()
                 return
             except OSError:
                 time.sleep(0.1)
@@ -159,7 +162,8 @@ class UI:
         self.off_host: list[str] = []
         self.errors: list[str] = []
         self.page = context.pages[0]
-        self.page.set_default_timeout(30_000)
+        self.page.set_default_timeout(PATIENCE * 1000)
+        expect.set_options(timeout=PATIENCE * 1000)
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         context.route(self._leaves_the_machine, self._refuse)
 
@@ -190,7 +194,7 @@ class UI:
 
     # --- Cells -----------------------------------------------------------------------------------
 
-    def run_all(self, seconds: float = 120) -> None:
+    def run_all(self, seconds: float = PATIENCE) -> None:
         """Run every cell and wait until the kernel is idle again."""
         self.command("notebook:run-all-cells", seconds=seconds)
         self.wait_until_done(seconds)
@@ -201,7 +205,13 @@ class UI:
         return self.notebook.locator(f'.jp-Cell[data-windowed-list-index="{index}"]')
 
     def type_in_cell(
-        self, index: int, code: str, *, run: bool = True, keys: bool = False, seconds: float = 60
+        self,
+        index: int,
+        code: str,
+        *,
+        run: bool = True,
+        keys: bool = False,
+        seconds: float = PATIENCE,
     ) -> None:
         """Replace a cell's source by `code` and run it.
 
@@ -234,7 +244,7 @@ class UI:
 
     # --- JupyterLab ------------------------------------------------------------------------------
 
-    def command(self, name: str, argument: Any = None, seconds: float = 60) -> None:
+    def command(self, name: str, argument: Any = None, seconds: float = PATIENCE) -> None:
         """Run one of JupyterLab's commands."""
         self.js("await app.commands.execute(...argument)", [name, argument or {}], seconds)
 
@@ -247,7 +257,7 @@ class UI:
         """Picture of the window, or of one cell."""
         (self.page if index is None else self.cell(index)).screenshot(path=path)
 
-    def js(self, body: str, argument: Any = None, seconds: float = 60) -> Any:
+    def js(self, body: str, argument: Any = None, seconds: float = PATIENCE) -> Any:
         """Await the body of an async function (app, notebook, argument) and return its result."""
         return self.page.evaluate(
             """([body, argument, seconds]) => {
@@ -263,7 +273,7 @@ class UI:
 
     # --- Waiting ---------------------------------------------------------------------------------
 
-    def wait_for_kernel(self, seconds: float = 60) -> None:
+    def wait_for_kernel(self, seconds: float = PATIENCE) -> None:
         """Wait until the kernel answers. The toolbar says "idle" before the kernel is connected."""
         self.page.wait_for_function(
             "() => window.jupyterapp?.shell.currentWidget?.sessionContext", timeout=seconds * 1000
@@ -282,7 +292,7 @@ class UI:
             seconds=seconds,
         )
 
-    def wait_until_done(self, seconds: float = 120) -> None:
+    def wait_until_done(self, seconds: float = PATIENCE) -> None:
         """Wait until no cell is running or waiting, and the kernel has been idle for a moment."""
         self.js(
             """for (let calm = 0; calm < 6; calm++) {

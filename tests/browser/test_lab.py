@@ -8,7 +8,7 @@ import pytest
 
 from tests.browser.lab import UI, Lab
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture

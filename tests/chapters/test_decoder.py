@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from course_utils import decoder, encoder
+from course_utils import decoder, encoder, modern
 from course_utils.exercises.inputs import integers, normal
 from course_utils.exercises.layers import torch_weights
 from course_utils.families import pretrained
@@ -219,3 +219,19 @@ def test_gradients_reach_every_weight():
     scores = model(integers(2, 6, below=9), read)
     F.cross_entropy(scores.flatten(0, 1), said.flatten()).backward()
     assert all(weight.grad is not None for weight in model.parameters())
+
+
+# --- Given something else ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "model",
+    [decoder.gpt(11, 64, 2, 1, context=8), modern.modern_gpt(11, 64, 2, 1, n_buckets=5)],
+    ids=["gpt", "modern"],
+)
+@pytest.mark.parametrize("shape", [[5], [1, 2, 3], []])
+def test_a_model_asks_for_rows_of_tokens(shape, model):
+    with pytest.raises(ValueError, match=r"ids must be \[batch, tokens\], got the shape") as caught:
+        model(torch.zeros(shape, dtype=torch.long))
+    assert str(shape) in str(caught.value)
+    assert ("a single row is ids[None]" in str(caught.value)) == (len(shape) == 1)

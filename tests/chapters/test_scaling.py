@@ -387,7 +387,7 @@ TRAINS = (
 )
 WRITES = 'return {"weights": w * b, "cache": c, "total": w * b + c}'
 MODES = 'mode not in ["training", "generation"]'
-LOGS = "x, y = torch.log(n), torch.log(loss - floor); "
+LOGS = "x, y = torch.log(n.double()), torch.log(loss.double() - floor); "
 SLOPE = (
     "s = torch.dot(x - x.mean(), y - y.mean()) / torch.dot(x - x.mean(), x - x.mean()); "
     "h = y.mean() - s * x.mean(); "
@@ -468,6 +468,11 @@ SPELLINGS = [
     ],
     ("fit_power_law", "", f"{LOGS}{SLOPE}return torch.exp(h).item(), -s.item()"),
     ("fit_power_law", "", f"{LOGS}{SLOPE}return float(h.exp()), -float(s)"),
+    (
+        "fit_power_law",
+        "needs_one_dtype",
+        f"x, y = n.log(), (loss - floor).log(); {SLOPE}return h.exp().item(), -s.item()",
+    ),
     ("fit_power_law", "sign", f"{LOGS}{SLOPE}return h.exp().item(), s.item()"),
     ("fit_power_law", "loge_and_powers_of_10", f"{LOGS}{SLOPE}return 10 ** h.item(), -s.item()"),
     (

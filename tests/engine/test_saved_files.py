@@ -172,3 +172,22 @@ def test_a_line_like_those_between_parts_is_refused(home: Path) -> None:
     text = RIGHT.replace("\n", f'\n    """\n{mark}\n    """\n', 1)
     verdict, _ = completes.judge(PART, text, {})
     assert "looks like those between saved parts" in verdict.headline
+
+
+# --- work from before ----------------------------------------------------------------------------
+
+
+def test_work_that_passed_older_checks_is_checked_once_more(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is right stays; what only the older checks let through is said, and its text stays."""
+    with monkeypatch.context() as older:
+        older.setattr(store, "CHECKS_VERSION", "0")
+        store.save(PART, RIGHT.format("right"))
+        store.save("attention.score_scale", "def score_scale(d_k):\n    return 1.0\n")
+    assert not any(saved.as_it_passed for saved in store.load())
+    problems = loading.load_saved_parts()
+    assert [problem.split()[0] for problem in problems] == ["attention.score_scale"]
+    assert parts.is_yours(PART)
+    assert [saved.part for saved in store.load() if saved.as_it_passed] == [PART]
+    assert "return 1.0" in (home / "attention.py").read_text(encoding="utf-8")

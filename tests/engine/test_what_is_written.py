@@ -106,6 +106,12 @@ def test_a_decorator_that_stops_gradients_is_seen(run: Run) -> None:
     assert "no gradient flows back" in run("@torch.no_grad()\n" + MARK + DEF + BODY)
 
 
+@pytest.mark.parametrize("cell", ["@torch.compile\n" + MARK, MARK + "@torch.compile\n"])
+def test_a_compiled_part(run: Run, monkeypatch: pytest.MonkeyPatch, cell: str) -> None:
+    monkeypatch.setattr(checker.Checker.examine, "__defaults__", (100.0,))
+    assert "Take `@torch.compile` away" in run(cell + DEF + BODY)
+
+
 def test_two_versions_in_one_cell(run: Run) -> None:
     text = run(MARK + DEF + "    return scores\n\n\n" + MARK + DEF + BODY)
     assert f"{PART} is not right yet" in text and YOURS in text

@@ -309,7 +309,7 @@ SPELLINGS = [
     ("attention_weights", "", f"{SCORES}; {MASK}; {BIAS}; return softmax(s)"),
     (
         "attention_weights",
-        "",
+        "hides_with_a_finite_number",
         f"{SCORES}; {BIAS}; "
         "s = s if mask is None else s.masked_fill(mask == 0, -1e4); "
         "return torch.softmax(s, -1)",

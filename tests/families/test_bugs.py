@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from course_utils import attention, decoder, encoder, families, positions, projection
-from course_utils.families import parity, renaming
+from course_utils import attention, decoder, encoder, positions, projection
+from course_utils.families import builders, parity, renaming
 
 pytest.importorskip("transformers", reason='pip install -e ".[parity]"')
 
@@ -92,7 +92,7 @@ def _(self, ids):
     return self.head(x)
 
 
-@replaced("embedding not normalised", "bert", families.BertEmbedding, "forward")
+@replaced("embedding not normalised", "bert", builders.BertEmbedding, "forward")
 def _(self, ids, types=None):
     return self.positions(self.tokens(ids)) + self.types(types)
 
@@ -134,7 +134,7 @@ def _(x):
     return nn.functional.gelu(x, approximate="tanh")
 
 
-@replaced("gelu without tanh", "gpt2", families, "gelu_tanh")
+@replaced("gelu without tanh", "gpt2", builders, "gelu_tanh")
 def _(x):
     return nn.functional.gelu(x)
 
@@ -298,34 +298,34 @@ def _(self, ids):
     return self.positions(self.tokens(ids) * math.sqrt(parity.D_MODEL))
 
 
-@replaced("token types forgotten", "bert", families.BertEmbedding, "forward")
+@replaced("token types forgotten", "bert", builders.BertEmbedding, "forward")
 def _(self, ids, types=None):
     return self.norm(self.positions(self.tokens(ids)))
 
 
-@replaced("one token type for all", "bert_masked", families.BertEmbedding, "forward")
+@replaced("one token type for all", "bert_masked", builders.BertEmbedding, "forward")
 def _(self, ids, types=None):
     return self.norm(self.positions(self.tokens(ids)) + self.types.weight[0])
 
 
-@replaced("head not tied", "gpt2", families, "_head")
+@replaced("head not tied", "gpt2", builders, "_head")
 def _(tokens, config, bias):
     return projection.Linear(tokens.embedding_dim, tokens.num_embeddings, bias)
 
 
 @replaced(
-    "masked head without its activation", "bert_masked", families.MaskedLanguageHead, "forward"
+    "masked head without its activation", "bert_masked", builders.MaskedLanguageHead, "forward"
 )
 def _(self, x):
     return self.out(self.norm(self.transform(x)))
 
 
-@replaced("masked head without its norm", "bert_masked", families.MaskedLanguageHead, "forward")
+@replaced("masked head without its norm", "bert_masked", builders.MaskedLanguageHead, "forward")
 def _(self, x):
     return self.out(encoder.gelu(self.transform(x)))
 
 
-@replaced("masked head without its bias", "bert_masked", families.MaskedLanguageHead, "forward")
+@replaced("masked head without its bias", "bert_masked", builders.MaskedLanguageHead, "forward")
 def _(self, x):
     return self.norm(encoder.gelu(self.transform(x))) @ self.out.weight.T
 

@@ -21,10 +21,10 @@ from safetensors.torch import save as serialise
 from torch import nn
 
 from course_utils import decoder, modern, training
-from course_utils.runs import checkpoints, optimisers
+from course_utils.runs import checkpoints, loop, optimisers
 
 STEPS = 12
-SCHEDULE = training.Schedule(steps=STEPS, warmup=3, evaluate_every=5, save_every=2, seed=5)
+SCHEDULE = loop.Schedule(steps=STEPS, warmup=3, evaluate_every=5, save_every=2, seed=5)
 VOCABULARY, ROWS, TOKENS = 11, 3, 8
 
 
@@ -87,7 +87,7 @@ def run(setup: Callable, folder: Path | None, batches: Callable = batches) -> tu
     """The weights and the log at the end."""
     model, optimiser = setup()
     validation = [draw(-1)]
-    log = training.train(
+    log = loop.train(
         model,
         optimiser,
         batches,
@@ -150,7 +150,7 @@ def test_a_run_that_is_over_stays_as_it_is(tmp_path):
 
 def trained(setup: Callable) -> tuple[nn.Module, torch.optim.Optimizer]:
     model, optimiser = setup()
-    training.train(model, optimiser, batches, training.Schedule(steps=3))
+    loop.train(model, optimiser, batches, loop.Schedule(steps=3))
     return model, optimiser
 
 
@@ -379,7 +379,7 @@ def test_a_run_that_was_killed_ends_like_one_that_was_not(name, killed, left_alo
     log = checkpoints.read_log(killed / name / "log.jsonl")
     assert log == checkpoints.read_log(left_alone / "log.jsonl")
     assert [record["step"] for record in log] == list(range(STEPS))
-    left = {path.name for path in (killed / name).iterdir()}
+    left = {path.name for path in (killed / name).glob("[!.]*")}
     assert {each for each in left if not each.endswith(".unfinished")} == {end, "log.jsonl"}
 
 

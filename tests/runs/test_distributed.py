@@ -17,7 +17,16 @@ import torch
 
 from course_utils import __main__ as program
 from course_utils import sampling, training
-from course_utils.runs import checkpoints, distributed, recipes, sources
+from course_utils.runs import (
+    building,
+    checkpoints,
+    distributed,
+    loop,
+    presets,
+    recipes,
+    sources,
+    writing,
+)
 
 STEPS, INTERVAL, STOP = 6, 2, 5
 GPT = {"parts": "gpt2", "tied": False, "adamw_lr": 1e-3, "weight_decay": 0.1}
@@ -29,10 +38,10 @@ PRESETS = {
 }
 
 
-def preset(name: str) -> recipes.Preset:
+def preset(name: str) -> presets.Preset:
     sizes = {"d_model": 16, "n_layers": 3, "n_heads": 2, "block": 12, "batch": 4}
     every = {"save_every": INTERVAL, "evaluate_every": 3}
-    return recipes.Preset(**sizes, **every, accumulation=2, steps=STEPS, **PRESETS[name])
+    return presets.Preset(**sizes, **every, accumulation=2, steps=STEPS, **PRESETS[name])
 
 
 class Uneven:
@@ -98,7 +107,7 @@ def in_two_processes(root: Path) -> None:
         for mode in distributed.MODES:
             try:
                 train(root / f"{mode} diverging", "diverging", mode)
-            except training.NotFiniteError as error:
+            except loop.NotFiniteError as error:
                 (root / f"{mode} {os.environ['RANK']}.txt").write_text(str(error))
 
 
@@ -135,8 +144,8 @@ def one(tmp_path_factory) -> Callable[[str], Path]:
 
 
 def weights(folder: Path, name: str) -> dict[str, torch.Tensor]:
-    model = recipes.build(preset(name), 23)
-    path = distributed.newest(folder)
+    model = building.build(preset(name), 23)
+    path = checkpoints.newest(folder)
     load = distributed.load_model if path.is_dir() else checkpoints.load_model
     load(path, model)
     assert path.stem.endswith(f"{STEPS:08d}")
@@ -163,11 +172,11 @@ def test_two_processes_end_like_one(mode, name, two, one):
 def test_a_run_goes_on_in_another_number_of_processes_or_another_mode(first, then, name, two, one):
     folder = two / f"{first} then {then} {name}"
     if then is None:
-        assert distributed.newest(folder).name == f"shards_{STOP - 1:08d}"
+        assert checkpoints.newest(folder).name == f"shards_{STOP - 1:08d}"
         train(folder, name)
         assert not list(folder.glob("shards_*"))
     assert_same(folder, one(name), name)
-    assert len(list(folder.iterdir())) == 3  # settings, log, and one checkpoint
+    assert len(list(folder.glob("[!.]*"))) == 3  # settings, log, and one checkpoint
 
 
 @pytest.mark.parametrize("mode", distributed.MODES)
@@ -178,14 +187,14 @@ def test_where_a_run_diverges_all_processes_stop(mode, two):
 
 
 def test_the_newest_checkpoint_is_a_complete_one(tmp_path):
-    assert distributed.newest(tmp_path) is None
+    assert checkpoints.newest(tmp_path) is None
     for folder in ("shards_00000004", "shards_00000009.unfinished"):
         (tmp_path / folder).mkdir()
-    assert distributed.newest(tmp_path).name == "shards_00000004"
+    assert checkpoints.newest(tmp_path).name == "shards_00000004"
     (tmp_path / "step_00000004.safetensors").touch()  # made of the shards, which then go
-    assert distributed.newest(tmp_path).is_file()
+    assert checkpoints.newest(tmp_path).is_file()
     (tmp_path / "shards_00000006").mkdir()
-    assert distributed.newest(tmp_path).name == "shards_00000006"
+    assert checkpoints.newest(tmp_path).name == "shards_00000006"
 
 
 # --- The command, killed -------------------------------------------------------------------------
@@ -197,7 +206,7 @@ KILLED, FAILED = 4, 7  # in the first life while it saves this step; in the seco
 def command(root: Path, *more: str) -> None:
     """The command as it is typed, with a preset that is small."""
     small = {"d_model": 16, "n_layers": 2, "n_heads": 2, "steps": 9, "save_every": INTERVAL}
-    recipes.PRESETS["nano"] = replace(recipes.PRESETS["nano"], **small)
+    presets.PRESETS["nano"] = replace(presets.PRESETS["nano"], **small)
     words = ["train", "--preset", "nano", "--corpus", root / "bottles.txt", "--device", "cpu"]
     sys.argv = ["course_utils", *map(str, words), "--out", *more]
     assert program.main() == 0
@@ -251,7 +260,7 @@ def test_a_process_that_is_killed_costs_less_than_an_interval(lives):
 
 def test_a_run_of_three_lives_ends_like_a_run_of_one(lives, monkeypatch):
     root, _ = lives
-    monkeypatch.setitem(recipes.PRESETS, "nano", recipes.PRESETS["nano"])
+    monkeypatch.setitem(presets.PRESETS, "nano", presets.PRESETS["nano"])
     command(root, str(root / "undisturbed"))
     models = [recipes.load(root / name)[0].state_dict() for name in ("killed", "undisturbed")]
     for key, value in models[0].items():
@@ -268,7 +277,7 @@ def test_only_the_first_process_speaks(lives):
 def test_a_checkpoint_of_two_processes_can_write(lives):
     root, _ = lives
     model, corpus = recipes.load(root / "killed")
-    assert "".join(recipes.write(model, corpus, "7 bottles", 5, sampling.greedy, 64))
+    assert "".join(writing.write(model, corpus, "7 bottles", 5, sampling.greedy, 64))
 
 
 # --- What cannot be shared -----------------------------------------------------------------------

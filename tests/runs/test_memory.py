@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from course_utils import decoder, encoder, modern, training
-from course_utils.runs import kernels, memory
+from course_utils.runs import kernels, loop, memory
 
 ROWS, TOKENS, VOCABULARY, D_MODEL, HEADS, LAYERS = 3, 20, 31, 24, 2, 4
 FLOAT = 4  # bytes
@@ -201,7 +201,7 @@ def test_it_can_be_trained():
         model = made("modern")
         optimiser = torch.optim.SGD(model.parameters(), 0.1)
         with memory.recomputed(model) if recompute else nullcontext(), kernels.fused():
-            training.train(model, optimiser, lambda _: [tuple(batch)], training.Schedule(3))
+            loop.train(model, optimiser, lambda _: [tuple(batch)], loop.Schedule(3))
         ends.append(model.state_dict())
     assert all(torch.equal(ends[1][name], value) for name, value in ends[0].items())
 

@@ -3,9 +3,12 @@
 import json
 import math
 import os
+import shlex
+import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +18,7 @@ import torch
 from course_utils import __main__ as program
 from course_utils import sampling, training
 from course_utils.corpora import stories
-from course_utils.runs import checkpoints, recipes, sources
+from course_utils.runs import building, checkpoints, folders, presets, recipes, sources, writing
 
 TEXT = "".join(f"{n} bottles, and {n + 1} more; the {n}th is empty.\n" for n in range(100))
 MINI = {"d_model": 8, "n_layers": 1, "n_heads": 2, "batch": 2, "n_buckets": 16, "save_every": 2}
@@ -40,12 +43,12 @@ def file(tmp_path) -> Path:
 @pytest.fixture
 def small(monkeypatch) -> None:
     """Presets that are trained in a second."""
-    monkeypatch.setitem(recipes.PRESETS, "tiny", replace(recipes.PRESETS["tiny"], **MINI))
-    monkeypatch.setitem(recipes.CHANGES, ("tiny", "stories"), {"block": 128})
+    monkeypatch.setitem(presets.PRESETS, "tiny", replace(presets.PRESETS["tiny"], **MINI))
+    monkeypatch.setitem(presets.CHANGES, ("tiny", "stories"), {"block": 128})
 
 
-def mini(corpus: sources.Corpus, **changes: object) -> recipes.Preset:
-    return recipes.preset("tiny", corpus, **(MINI | {"block": 128, "steps": 4} | changes))
+def mini(corpus: sources.Corpus, **changes: object) -> presets.Preset:
+    return presets.preset("tiny", corpus, **(MINI | {"block": 128, "steps": 4} | changes))
 
 
 # --- Corpora -------------------------------------------------------------------------------------
@@ -137,29 +140,31 @@ def test_a_row_must_hold_a_story():
 
 
 def test_gpt2_has_the_size_of_gpt2():
-    preset = recipes.PRESETS["gpt2"]
+    preset = presets.PRESETS["gpt2"]
     with torch.device("meta"):
-        model = recipes.build(preset, 50257)
-    assert recipes.n_parameters(model) == 124_439_808  # transformers: GPT2LMHeadModel(GPT2Config())
+        model = building.build(preset, 50257)
+    assert (
+        building.n_parameters(model) == 124_439_808
+    )  # transformers: GPT2LMHeadModel(GPT2Config())
     assert model.head.weight is model.embed.tokens.weight
     assert preset.tokens_a_step == 2**19
-    matrices, vectors = recipes.optimiser(preset, model).param_groups
+    matrices, vectors = building.optimiser(preset, model).param_groups
     assert matrices["weight_decay"] == 0.1 and vectors["weight_decay"] == 0.0
     assert {each.ndim for each in matrices["params"]} == {2}
     assert {each.ndim for each in vectors["params"]} == {1}
 
 
-@pytest.mark.parametrize("name", recipes.PRESETS)
+@pytest.mark.parametrize("name", presets.PRESETS)
 def test_every_preset_suits_every_corpus(name, corpus):
-    preset = recipes.preset(name, corpus)
+    preset = presets.preset(name, corpus)
     assert max(inputs.shape[1] for inputs, _ in corpus.validation(preset.block)) <= preset.block
     with torch.device("meta"):
-        recipes.optimiser(preset, recipes.build(preset, len(corpus.vocabulary)))
+        building.optimiser(preset, building.build(preset, len(corpus.vocabulary)))
 
 
 def test_a_seed_decides_the_first_weights(corpus):
     one, same, other = (
-        recipes.build(mini(corpus, seed=seed), 9).state_dict()["embed.tokens.weight"]
+        building.build(mini(corpus, seed=seed), 9).state_dict()["embed.tokens.weight"]
         for seed in (1, 1, 2)
     )
     assert torch.equal(one, same) and not torch.equal(one, other)
@@ -175,13 +180,13 @@ def test_a_seed_decides_the_first_weights(corpus):
 )
 def test_numbers_that_make_no_sense_are_refused(changes, message, corpus):
     with pytest.raises(ValueError, match=message):
-        recipes.preset("tiny", corpus, **changes)
+        presets.preset("tiny", corpus, **changes)
 
 
 def test_a_preset_that_does_not_exist_is_named(corpus):
     names = "tiny, small, nano, gpt2"
     with pytest.raises(ValueError, match=f"preset must be one of {names}, got 'huge'"):
-        recipes.preset("huge", corpus)
+        presets.preset("huge", corpus)
 
 
 # --- Runs ----------------------------------------------------------------------------------------
@@ -207,12 +212,14 @@ def test_a_run_that_is_taken_up_ends_like_one_that_was_not_stopped(
         assert torch.equal(value, others.state_dict()[name]), name
 
 
-def _failing_at(number: int, corpus: sources.Corpus):
+def _failing_at(
+    number: int, corpus: sources.Corpus, error: type[BaseException] = InterruptedError
+) -> Callable:
     original = corpus.__class__.batch
 
     def batch(self: object, seed: int, step: int, *shape: int) -> training.Batch:
-        if step == number:
-            raise InterruptedError
+        if step == number and shape[0] > 1:
+            raise error
         return original(self, seed, step, *shape)
 
     return batch
@@ -239,10 +246,10 @@ def test_a_model_learns(corpus, tmp_path):
 
 
 def test_bfloat16_rounds_and_gives_float32(corpus):
-    model = recipes.build(mini(corpus), len(corpus.vocabulary))
+    model = building.build(mini(corpus), len(corpus.vocabulary))
     ids, _ = corpus.batch(0, 0, 2, 16)
     exact = model(ids)
-    recipes._use_bfloat16(model, "cpu")
+    building.use_bfloat16(model, "cpu")
     rounded = model(ids)
     assert rounded.dtype == torch.float32
     assert 0 < (rounded - exact).abs().max() < 0.1
@@ -257,45 +264,20 @@ def test_kernels_are_those_of_the_parts_again_after_a_run(corpus, tmp_path):
         assert one["loss"] == pytest.approx(other["loss"], rel=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"seed": 1}, "seed = 0, and this one has seed = 1"),
-        ({"steps": 5}, "steps = 4, and this one has steps = 5"),
-        ({"muon_lr": 0.5}, r"muon_lr = 0\.02, and this one has muon_lr = 0\.5"),
-    ],
-)
-def test_a_folder_keeps_to_its_settings(changes, message, corpus, tmp_path):
-    recipes.claim(tmp_path, corpus, mini(corpus))
-    recipes.claim(tmp_path, corpus, mini(corpus))
-    with pytest.raises(ValueError, match=message):
-        recipes.train(corpus, mini(corpus, **changes), tmp_path)
-
-
-def test_a_text_that_changed_is_another_text(file, tmp_path):
-    corpus = sources.find(str(file))
-    recipes.claim(tmp_path / "run", corpus, mini(corpus))
-    moved = file.rename(tmp_path / "elsewhere.txt")
-    recipes.claim(tmp_path / "run", sources.find(str(moved)), mini(corpus))
-    moved.write_text(TEXT.replace("7", "8", 1))
-    with pytest.raises(ValueError, match="text_checksum"):
-        recipes.claim(tmp_path / "run", sources.find(str(moved)), mini(corpus))
-
-
 def test_a_model_of_a_text_needs_the_text_no_more(file, tmp_path):
     corpus = sources.find(str(file))
     preset = mini(corpus, steps=1)
     recipes.train(corpus, preset, tmp_path / "run")
     file.unlink()
     model, kept = recipes.load(tmp_path / "run")
-    assert recipes.settings(tmp_path / "run")[1] == preset
-    assert "".join(recipes.write(model, kept, "7 bottles", 5, sampling.greedy, 64))
+    assert folders.settings(tmp_path / "run")[1] == preset
+    assert "".join(writing.write(model, kept, "7 bottles", 5, sampling.greedy, 64))
 
 
 def test_folders_without_a_model_are_named(corpus, tmp_path):
     with pytest.raises(FileNotFoundError, match="there is no run in"):
         recipes.load(tmp_path)
-    recipes.claim(tmp_path, corpus, mini(corpus))
+    folders.claim(tmp_path, corpus, mini(corpus))
     with pytest.raises(FileNotFoundError, match="has no checkpoint yet"):
         recipes.load(tmp_path)
     (tmp_path / "run.json").write_text("not JSON")
@@ -306,20 +288,34 @@ def test_folders_without_a_model_are_named(corpus, tmp_path):
         recipes.load(tmp_path)
 
 
+def test_a_checkpoint_that_has_gone_is_looked_for_again(corpus, tmp_path, monkeypatch):
+    """As beside a training that saves every step."""
+    recipes.train(corpus, mini(corpus, steps=1), tmp_path)
+    newest = checkpoints.newest
+
+    def replaced(folder: Path) -> Path:
+        monkeypatch.setattr(checkpoints, "newest", newest)
+        return Path(folder, "step_00000000.safetensors")
+
+    for use in (recipes.load, checkpoints.saved_at):
+        monkeypatch.setattr(checkpoints, "newest", replaced)
+        assert use(tmp_path)
+
+
 def test_runs_are_kept_where_the_learner_says(runs, monkeypatch):
-    assert recipes.runs_folder() == runs
+    assert folders.runs_folder() == runs
     monkeypatch.delenv("COURSE_UTILS_RUNS")
-    assert recipes.runs_folder() == Path(__file__).parents[2] / "my_runs"
+    assert folders.runs_folder() == Path(__file__).parents[2] / "my_runs"
 
 
 def test_the_newest_run_is_the_one_with_the_newest_checkpoint(corpus, runs):
-    assert recipes.newest_run() is None
+    assert folders.newest_run() is None
     for name in ("b", "a"):
         recipes.train(corpus, mini(corpus, steps=1), runs / name)
-    recipes.claim(runs / "c", corpus, mini(corpus))  # no checkpoint yet
-    assert recipes.newest_run() == runs / "a"
+    folders.claim(runs / "c", corpus, mini(corpus))  # no checkpoint yet
+    assert folders.newest_run() == runs / "a"
     os.utime(checkpoints.newest(runs / "b"), (time.time() + 9, time.time() + 9))
-    assert recipes.newest_run() == runs / "b"
+    assert folders.newest_run() == runs / "b"
 
 
 # --- Writing -------------------------------------------------------------------------------------
@@ -327,11 +323,11 @@ def test_the_newest_run_is_the_one_with_the_newest_checkpoint(corpus, runs):
 
 def test_what_is_written_is_what_generate_gives(file):
     corpus = sources.find(str(file))
-    model = recipes.build(mini(corpus), len(corpus.vocabulary)).eval()
+    model = building.build(mini(corpus), len(corpus.vocabulary)).eval()
     torch.nn.init.normal_(model.blocks[0].attention.w_o.weight)
     prompt = corpus.encode("7 bottles")
     expected = sampling.generate(model, prompt[None], 30, sampling.greedy)[0, len(prompt) :]
-    written = recipes.write(model, corpus, "7 bottles", 30, sampling.greedy, context=64)
+    written = writing.write(model, corpus, "7 bottles", 30, sampling.greedy, context=64)
     assert list(written) == list(corpus.decode(expected))  # a character at a time
 
 
@@ -339,18 +335,18 @@ def test_what_is_written_is_what_generate_gives(file):
 def test_a_model_never_sees_more_than_its_context(context, file):
     corpus = sources.find(str(file))
     preset = mini(corpus, parts="gpt2", block=context)  # which refuses more
-    model = recipes.build(preset, len(corpus.vocabulary)).eval()
+    model = building.build(preset, len(corpus.vocabulary)).eval()
     prompt = "10 bottles, and"
-    written = recipes.write(model, corpus, prompt, 20, sampling.greedy, context)
+    written = writing.write(model, corpus, prompt, 20, sampling.greedy, context)
     assert len("".join(written)) == 20
 
 
 def test_a_story_ends_where_it_ends():
     corpus = sources.find("stories")
     told = iter(stories.encode([*"mia laughed .".split(), stories.END, "tom"]).tolist())
-    model = recipes.build(mini(corpus), len(corpus.vocabulary)).eval()
+    model = building.build(mini(corpus), len(corpus.vocabulary)).eval()
     pieces = list(
-        recipes.write(model, corpus, "", 99, lambda *_: torch.tensor([next(told)]), context=128)
+        writing.write(model, corpus, "", 99, lambda *_: torch.tensor([next(told)]), context=128)
     )
     assert pieces == ["Mia", " laughed", "."]
 
@@ -382,7 +378,7 @@ def test_train_and_sample(which, call, file, runs):
         "train", "--corpus", name, "--steps", 3, "--accumulate", 2, "--save-every", 2
     )
     assert status == 0
-    preset = recipes.settings(runs / folder)[1]
+    preset = folders.settings(runs / folder)[1]
     assert (preset.steps, preset.accumulation, preset.save_every) == (3, 2, 2)
     for expected in (f"{2 * preset.batch * preset.block:,} tokens", "uniform", "5-gram", "kernels"):
         assert expected in printed
@@ -427,39 +423,166 @@ def test_a_text_shorter_than_a_row_is_refused(call, tmp_path):
     path = tmp_path / "short.txt"
     path.write_text(TEXT[:1100])
     status, printed = call("train", "--corpus", path, "--preset", "gpt2")
-    assert status == 2 and "too few for pieces of 1025" in printed
+    assert status == 2 and "too short for --preset gpt2, whose rows have 1025 char" in printed
+    assert "one of the presets tiny, small, nano" in printed
 
 
-def test_ctrl_c_says_how_to_go_on(call, monkeypatch, runs):
-    def interrupted(*_: object) -> None:
-        raise KeyboardInterrupt
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize(
+    ("step", "message"),
+    [(0, "There is no checkpoint yet, for one comes every 2 steps"), (3, "goes on from it")],
+)
+def test_ctrl_c_says_how_to_go_on(step, message, call, file, monkeypatch, runs):
+    corpus = sources.find(str(file))
+    batch = _failing_at(step, corpus, KeyboardInterrupt)
+    monkeypatch.setattr(sources.TextFile, "batch", batch)
+    status, printed = call("train", "--corpus", file, "--steps", 6)
+    assert status == 130 and message in printed
+    assert (runs / "bottles-tiny").exists() == (step > 0)
 
-    monkeypatch.setattr(recipes, "train", interrupted)
-    status, printed = call("train")
-    assert status == 130
-    assert f"{runs / 'stories-tiny'}: the same command goes on from it" in printed
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("seed", [20261127050732, 2**63, 10**30])
+def test_any_seed_will_do(seed, call, file):
+    words = ("--corpus", file, "--seed", seed)
+    assert call("train", *words, "--steps", 2)[0] == 0
+    written = call("sample", "--prompt", "9 bottles", "--tokens", 9, "--seed", seed)
+    assert written[0] == 0
+    assert call("sample", "--prompt", "9 bottles", "--tokens", 9, "--seed", seed) == written
+
+
+@pytest.mark.usefixtures("small")
+def test_a_finished_run_may_have_lost_its_log(call, file, runs):
+    words = ("train", "--corpus", file, "--steps", 3)
+    call(*words)
+    (runs / "bottles-tiny/log.jsonl").unlink()
+    status, printed = call(*words)
+    assert status == 0 and "is not in" in printed and "log.jsonl any more" in printed
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("failing", ["save_file", "write_whole"])
+def test_a_disk_that_is_full_is_named_with_what_helps(failing, call, file, runs, monkeypatch):
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoints, failing, fail)
+    status, printed = call("train", "--corpus", file, "--steps", 3)
+    assert status == 2
+    for expected in (str(runs / "bottles-tiny"), "No space left", "--out", "COURSE_UTILS_RUNS"):
+        assert expected in printed
+    assert "Make room" in printed
+    left = {path.name for path in runs.glob("*/*")}
+    assert left == (set() if failing == "write_whole" else {".lock", "log.jsonl", "run.json"})
+
+
+@pytest.mark.usefixtures("small")
+def test_a_file_in_place_of_the_folder_is_named(call, file):
+    status, printed = call("train", "--corpus", file, "--steps", 3, "--out", file)
+    assert (
+        status == 2 and f"out: nothing can be written to {file}" in printed and "--out" in printed
+    )
+
+
+def test_a_compiler_that_is_not_there_is_named(call, file, monkeypatch, runs):
+    def compile(*_: object) -> None:
+        raise RuntimeError("No working C++ compiler found\nmore")
+
+    monkeypatch.setattr(torch, "compile", compile)
+    status, printed = call("train", "--corpus", file, "--compile")
+    assert status == 2 and "cannot compile here (No working C++ compiler found)" in printed
+    assert not runs.exists()
+
+
+@pytest.mark.usefixtures("small")
+def test_a_printed_command_can_be_typed(call, file, tmp_path):
+    folder = tmp_path / "my first run"
+    _, printed = call("train", "--corpus", file, "--steps", 2, "--out", folder)
+    typed = shlex.split(printed.split("let it write: ")[1].splitlines()[0])
+    assert typed[1:] == ["-m", "course_utils", "sample", "--run", str(folder)]
+    assert Path(shutil.which(typed[0])).samefile(sys.executable)
+
+
+def test_a_character_that_is_not_known_is_named_without_all_that_are(call, tmp_path, monkeypatch):
+    corpus = sources.find("stories")
+    known = "".join(map(chr, range(33, 1000)))
+    with pytest.raises(ValueError, match="the character '月' is not one of the 967") as caught:
+        sources.text.Characters(known).encode("moon 月"[5:])
+    assert len(str(caught.value)) < 200
+    with pytest.raises(ValueError, match="'spaceship'") as caught:
+        corpus.encode("The spaceship")
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize("command", ["sample", "progress", "solution", "hint", "train", "parity"])
+def test_what_a_console_cannot_print_is_no_error(command, file, tmp_path):
+    """A Windows console, or a file behind a `>`, in which most characters do not exist."""
+    words = {
+        "sample": ["--prompt", "→ 月", "--tokens", "5", "--run", tmp_path / "run→"],
+        "train": ["--corpus", file, "--steps", "2", "--out", tmp_path / "run→"],
+        "solution": ["attention.softmax"],
+        "hint": ["attention.score_scale"],
+    }
+    file.write_text(TEXT + "→ 月\n" * 40, encoding="utf-8")
+    if command == "sample":
+        corpus = sources.find(str(file))
+        recipes.train(corpus, mini(corpus, steps=1), tmp_path / "run→")
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "COURSE_UTILS_HOME": f"{tmp_path}/月"}
+    done = subprocess.run(
+        [sys.executable, "-c", SMALL_COMMAND, command, *words.get(command, [])],
+        capture_output=True,
+        cwd=Path(__file__).parents[2],
+        env=environment,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    assert done.stdout
 
 
 def test_without_a_run_the_story_teller_of_the_course_writes(call, monkeypatch):
     def missing() -> None:
         raise FileNotFoundError
 
-    monkeypatch.setattr(recipes.pretrained, "stories_model", missing)
+    monkeypatch.setattr(writing.pretrained, "stories_model", missing)
     status, printed = call("sample")
-    assert status == 2 and "there is none yet. Make one: python -m course_utils train" in printed
+    assert status == 2 and "there is none yet. Make one: " in printed
+    assert "-m course_utils train\n" in printed
     corpus = sources.Stories()
-    model = recipes.build(mini(corpus), len(corpus.vocabulary)).eval()
-    monkeypatch.setattr(recipes.pretrained, "stories_model", lambda: model)
+    model = building.build(mini(corpus), len(corpus.vocabulary)).eval()
+    monkeypatch.setattr(writing.pretrained, "stories_model", lambda: model)
     status, printed = call("sample", "--prompt", "Mia", "--tokens", 9)
     assert status == 0 and printed.startswith("Mia ")
 
 
 SMALL_COMMAND = """
 from dataclasses import replace
-from course_utils import __main__, recipes
-recipes.PRESETS["tiny"] = replace(recipes.PRESETS["tiny"], d_model=8, n_buckets=16, save_every=4)
+from course_utils import __main__
+from course_utils.runs import presets
+presets.PRESETS["tiny"] = replace(presets.PRESETS["tiny"], d_model=8, n_buckets=16, save_every=4)
 raise SystemExit(__main__.main())
 """
+
+
+SEEN = """
+import sys
+sys.argv[0] = "-m"
+from course_utils import __main__
+assert __main__.main() == 0
+heavy = {"course_utils.runs.distributed", "transformers", "matplotlib.pyplot", "bertviz"}
+print("seen:", sorted(heavy & sys.modules.keys()))
+"""
+
+
+@pytest.mark.parametrize("command", ["progress", "train"])
+def test_a_command_imports_no_more_than_it_needs(command, file, tmp_path):
+    """`distributed` takes a second, which one process alone does not need."""
+    words = ["--corpus", file, "--steps", "1", "--out", tmp_path] if command == "train" else []
+    done = subprocess.run(
+        [sys.executable, "-c", SEEN, command, *words],
+        capture_output=True,
+        encoding="utf-8",
+        cwd=Path(__file__).parents[2],
+    )
+    assert done.stdout.endswith("seen: []\n"), done.stdout + done.stderr
 
 
 def test_a_command_that_is_killed_goes_on(file, tmp_path):

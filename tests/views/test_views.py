@@ -1,15 +1,17 @@
-"""The other views: heatmaps, tables of shapes, the map of the transformer, bertviz."""
+"""The other views: heatmaps, tables of shapes, the map of the transformer."""
 
+import warnings
 import xml.etree.ElementTree as ElementTree
-from html import unescape
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 import torch
+from matplotlib.font_manager import findfont
 from torch import nn
 
 from course_utils import attention, views
-from course_utils.views import bertviz_bridge, transformer_map
+from course_utils.views import letters, transformer_map
 from course_utils.views.colour import MASKED, rgb
 
 TOKENS = ["The", "car", "is", "red"]
@@ -76,9 +78,132 @@ def test_heatmap_is_shown_once():
     assert plt.get_fignums() == []
 
 
+def names_of(axis):
+    """Names of the rows, and of the columns, as they are drawn."""
+    return tuple(
+        [tick.label1.get_text() for tick in side.get_major_ticks()]
+        for side in (axis.yaxis, axis.xaxis)
+    )
+
+
+def drawn(figure):
+    """Draw the figure, with every warning an error."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure.canvas.draw()
+    return figure
+
+
+def test_heatmap_cuts_long_names_and_keeps_its_maps_large():
+    names = ["The", "donaudampfschifffahrtsgesellschaft", "is", "red"]
+    figure = drawn(views.heatmap(some_weights(4, 4), names))
+    (axis,) = maps_of(figure)
+    assert names_of(axis)[0] == ["The", "donaudampfs…", "is", "red"]
+    height, width = figure.get_size_inches()[::-1]
+    assert axis.get_position().width * width > 1.5
+    assert axis.get_position().height * height > 1.5
+
+
+@pytest.mark.parametrize("token", ["$$", "$a$", "$", "a_b^c", "\\alpha", "{", "%"])
+def test_heatmap_shows_names_as_they_are(token):
+    figure = drawn(
+        views.heatmap(some_weights(2, 2, 2), [token, "b"], titles=[token] * 2, title=token)
+    )
+    for axis in maps_of(figure):
+        assert names_of(axis) == ([token, "b"],) * 2
+        assert not axis.title.get_parse_math()
+    ticks = [tick.label1 for side in (axis.xaxis, axis.yaxis) for tick in side.get_major_ticks()]
+    assert not any(text.get_parse_math() for text in ticks)
+    assert not figure._suptitle.get_parse_math()
+
+
+def test_heatmap_marks_what_has_no_look_of_its_own():
+    tokens = [" a", "\n", "\t", "", "\r", "\x00", "\u200b", "\ud800"]
+    (axis,) = maps_of(drawn(views.heatmap(some_weights(8, 8), tokens)))
+    assert names_of(axis)[0] == [
+        "␣a", "↵", "⇥", "∅", r"\r", r"\x00", r"\u200b", r"\ud800",
+    ]  # fmt: skip
+
+
+def test_heatmap_has_a_box_for_a_letter_without_a_font_and_offers_the_explorer(monkeypatch):
+    monkeypatch.setattr(letters, "_fonts", list)  # a machine with nothing but matplotlib's own
+    unknown = "\U00030000\U00030001"  # rare enough that hardly a font has them
+    figure = drawn(views.heatmap(some_weights(2, 2), [unknown, "é"], title=unknown))
+    assert names_of(maps_of(figure)[0])[0] == ["□□", "é"]
+    assert "no font" in figure.get_supxlabel()
+    assert "views.explore" in figure.get_supxlabel()
+
+
+def test_heatmap_finds_the_font_that_has_a_letter():
+    usual, stix = (letters._letters_of(findfont(name)) for name in ("DejaVu Sans", "STIXGeneral"))
+    letter = next(
+        chr(code) for code in sorted(stix - usual, reverse=True) if chr(code).isprintable()
+    )
+    figure = drawn(views.heatmap(some_weights(2, 2), [letter, "b"]))
+    assert names_of(maps_of(figure)[0])[0] == [letter, "b"]
+    assert figure.get_supxlabel() == "is asked (key)"
+
+
+def test_heatmap_of_many_tokens_is_a_small_picture_of_single_cells():
+    weights = torch.zeros(1500, 1500)
+    weights[700, 300] = 1
+    figure = drawn(views.heatmap(weights, list(range(1500))))
+    assert max(figure.get_size_inches()) < 10
+    (axis,) = maps_of(figure)
+    rows, columns = names_of(axis)
+    assert len(rows) == len(columns) < 80
+    assert rows[:2] == ["0", str(axis.get_yticks()[1])]
+    image = axis.images[0]
+    assert max(image.get_array().shape) <= 700
+    assert image.get_array().max() == 1
+    assert image.get_extent() == [-0.5, 1499.5, 1499.5, -0.5]
+    assert image.get_interpolation() == "nearest"
+
+
+def test_heatmap_of_many_heads_and_tokens_is_small():
+    figure = views.heatmap(some_weights(12, 512, 512), list(range(512)))
+    assert len(maps_of(figure)) == 12
+    assert max(figure.get_size_inches()) < 20
+
+
+def test_heatmap_keeps_masked_cells_and_signs_when_cells_share_a_pixel():
+    scores = torch.zeros(1400, 1400)
+    scores[0, 0], scores[10, 10], scores[20, 20] = -3, 2, -1
+    mask = torch.ones(1400, 1400, dtype=torch.bool)
+    mask[1200:, :200] = False
+    (axis,) = maps_of(views.heatmap(scores, list(range(1400)), mask=mask))
+    cells = axis.images[0].get_array()
+    assert cells.shape == (700, 700)
+    assert [cells[0, 0], cells[5, 5], cells[10, 10]] == [-3, 2, -1]
+    assert cells.mask[600:, :100].all()
+    assert cells.mask.sum() == 100 * 100
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64, torch.bool])
+def test_heatmap_takes_any_kind_of_number(dtype):
+    weights = torch.eye(4).to(dtype)
+    (axis,) = maps_of(views.heatmap(weights.T, TOKENS))
+    assert (axis.images[0].get_array() == np.eye(4)).all()
+
+
+def test_heatmap_takes_what_has_gradients_and_odd_strides():
+    weights = some_weights(3, 4, 8)[..., ::2].transpose(-2, -1).requires_grad_()
+    assert len(maps_of(views.heatmap(weights, TOKENS))) == 3
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 1, 1), (512, 2), (1, 30)])
+def test_heatmap_takes_one_token_and_long_sides(shape):
+    tokens, keys = list(range(shape[-2])), list(range(shape[-1]))
+    (axis,) = maps_of(drawn(views.heatmap(some_weights(*shape), tokens, keys=keys)))
+    place = axis.get_position()
+    assert place.width > 0.02
+    assert place.height > 0.02
+
+
 @pytest.mark.parametrize(
     ("weights", "options", "message"),
     [
+        (torch.ones(0, 4), {}, r"not empty, got shape \[0, 4\]"),
         (torch.ones(4), {}, r"got shape \[4\]"),
         (torch.ones(2, 3, 4, 4), {}, r"a batch of 2: choose one, weights\[:1\]"),
         (torch.ones(3, 3), {}, "3 queries .* tokens has 4"),
@@ -280,37 +405,3 @@ def test_map_refuses_to_light_what_is_not_there():
 def test_map_escapes_names():
     view = views.progress_map([views.PartState('x.<b>"&', "99", True)])
     assert set(drawn_parts(view)) == {'x.<b>"&'}
-
-
-# --- bertviz -------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("view", [views.head_view, views.model_view])
-def test_bertviz_where_its_scripts_can_be_loaded(view, monkeypatch):
-    monkeypatch.setattr(bertviz_bridge, "scripts_can_be_loaded", lambda: True)
-    shown = view({"a": some_weights(2, 3, 4, 4), "b": some_weights(2, 3, 4, 4)}, TOKENS)
-    frame = ElementTree.fromstring(shown.html)
-    assert frame.tag == "iframe"
-    assert "require" in unescape(frame.get("srcdoc"))
-    assert '"The"' in frame.get("srcdoc")
-
-
-@pytest.mark.parametrize("view", [views.head_view, views.model_view])
-def test_our_explorer_and_a_reason_without_a_network(view, monkeypatch):
-    monkeypatch.setattr(bertviz_bridge, "scripts_can_be_loaded", lambda: False)
-    shown = view(some_weights(2, 3, 4, 4), TOKENS)
-    assert shown.html.startswith(f"<p>{bertviz_bridge.OFFLINE}</p>")
-    assert 'data-view="explore"' in shown.html
-    assert repr(shown).startswith(bertviz_bridge.OFFLINE)
-
-
-@pytest.mark.parametrize("answers", [True, False])
-def test_the_script_server_is_tried_for_a_short_time(answers, monkeypatch):
-    def connect(address, timeout):
-        assert (address, timeout) == (bertviz_bridge.SCRIPT_SERVER, bertviz_bridge.PATIENCE)
-        if not answers:
-            raise TimeoutError
-        return type("Connection", (), {"close": lambda self: None})()
-
-    monkeypatch.setattr(bertviz_bridge.socket, "create_connection", connect)
-    assert bertviz_bridge.scripts_can_be_loaded() is answers

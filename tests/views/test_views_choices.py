@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from course_utils import views
+from course_utils.views import letters
 from course_utils.views.next_token import AFTER, STYLES
 
 TOKENS = ["red", "blue", "fast", "sofa"]
@@ -75,9 +76,38 @@ def test_filters_differ_in_hatch_and_colour_and_the_picture_is_shown_once():
     assert plt.get_fignums() == []
 
 
+def test_names_are_shown_as_they_are_and_short():
+    tokens = ["$$", " $a$", "", "donaudampfschifffahrtsgesellschaft"]
+    figure = views.choices(LOGITS, tokens, {"a $b$ _c": without(0)}, title="What costs $5 and $6")
+    figure.canvas.draw()
+    (axis,) = figure.axes
+    names = [label.get_text() for label in axis.get_xticklabels()]
+    assert names == ["$$", "␣$a$", "∅", "donaudampfschif…"]
+    texts = [*axis.get_xticklabels(), axis.title, *figure.legends[0].get_texts()]
+    assert not any(text.get_parse_math() for text in texts)
+
+
+def test_a_letter_without_a_font_gets_a_box_and_no_warning(monkeypatch, recwarn):
+    monkeypatch.setattr(letters, "_fonts", list)
+    figure = views.choices(LOGITS, ["漢", "🙂", "é", "a"])
+    figure.canvas.draw()
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["□", "□", "é", "a"]
+    assert "no font" in figure.axes[0].get_xlabel()
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_any_kind_of_number_and_one_token(dtype):
+    logits = torch.zeros(1, dtype=dtype, requires_grad=True)
+    assert bars(views.choices(logits, ["a"]), "after") == [1]
+
+
 @pytest.mark.parametrize(
     ("logits", "filters", "message"),
     [
+        (LOGITS * math.nan, {}, "got NaN or infinity"),
+        (-LOGITS / 0, {}, "got NaN or infinity"),
+        (LOGITS, {"flat": lambda logits: logits[0]}, r"'flat' must give .* \[1, 4\], got \[4\]"),
         (LOGITS[:3], {}, "one number for each of 4 tokens"),
         (LOGITS[None], {}, r"got shape \[1, 4\]"),
         (LOGITS, {"all": without(0, 1, 2, 3)}, "nothing is left after 'all'"),
@@ -87,6 +117,21 @@ def test_filters_differ_in_hatch_and_colour_and_the_picture_is_shown_once():
 def test_choices_refuses_what_does_not_fit(logits, filters, message):
     with pytest.raises(ValueError, match=message):
         views.choices(logits, TOKENS, filters)
+
+
+def test_no_tokens_and_no_bars_are_refused():
+    with pytest.raises(ValueError, match=r"got shape \[0\]"):
+        views.choices(torch.zeros(0), [])
+    with pytest.raises(ValueError, match="n_shown must be at least 1"):
+        views.choices(LOGITS, TOKENS, n_shown=0)
+    with pytest.raises(TypeError, match="logits must be a tensor, got list"):
+        views.choices([0.0], ["a"])
+
+
+def test_coloured_text_marks_what_has_no_look_of_its_own():
+    shown = views.coloured_text([" a", "\n", "</span>"], [0, 1, 2], "Entropy")
+    assert repr(shown) == "Entropy: ␣a(0.0) ↵(1.0) </span>(2.0)"
+    assert "&lt;/span&gt;" in shown.html
 
 
 def test_coloured_text_says_the_numbers_too():
@@ -102,7 +147,14 @@ def test_coloured_text_takes_no_text_at_all():
 
 
 @pytest.mark.parametrize(
-    ("values", "message"), [([1.0], "for each of 2"), ([1.0, -1.0], "0 or more")]
+    ("values", "message"),
+    [
+        ([1.0], "for each of 2"),
+        ([1.0, -1.0], "0 or more"),
+        ([1.0, math.nan], "0 or more"),
+        ([1.0, math.inf], "finite"),
+        (torch.ones(2, 2), r"values must be \[tokens\] = \[2\], got \[2, 2\]"),
+    ],
 )
 def test_coloured_text_refuses_what_does_not_fit(values, message):
     with pytest.raises(ValueError, match=message):

@@ -107,7 +107,7 @@ def test_half_precision_and_gradients_do_not_matter():
 def test_tokens_and_titles_are_kept_as_text(token):
     view = views.explore({token: some_weights(1, 1, 2, 2)}, [token, "x"], title=token)
     page = Page(view.html)
-    assert data_of(view)["tokens"][0] == token.replace(" ", "␣")
+    assert data_of(view)["tokens"][0] == token.translate({32: "␣", 0x2028: "\\u2028"})
     assert page.find("div")[0][1]["aria-label"] == token
     assert page.find("strong")[0][2].strip() == token.strip()
     assert [tag for tag, _, _ in page.elements].count("script") == 2

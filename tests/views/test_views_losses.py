@@ -5,6 +5,7 @@ import math
 import pytest
 
 from course_utils import views
+from course_utils.views import letters
 from course_utils.views.loss_curves import smoothed
 
 LOG = [
@@ -70,3 +71,13 @@ def test_a_spike_or_a_nan_does_not_hide_the_rest():
 def test_a_log_without_records_is_refused(log, named):
     with pytest.raises(ValueError, match=named):
         views.losses(log)
+
+
+def test_names_are_shown_as_they_are(monkeypatch, recwarn):
+    monkeypatch.setattr(letters, "_fonts", list)  # matplotlib's own font has no 漢
+    figure = views.losses({"$$": LOG, "漢": LOG}, {"漢": 1.0, "字": 2.0}, title="$5 and $6")
+    figure.canvas.draw()
+    assert labels(figure) == ["$$", "$$, validation", "□", "□, validation"]
+    assert [text.get_text() for text in figure.axes[0].texts] == ["□ 1.00", "□ 2.00"]
+    assert "no font" in figure.axes[0].get_xlabel()
+    assert not recwarn.list

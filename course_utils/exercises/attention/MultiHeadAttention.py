@@ -1,13 +1,13 @@
 """attention.MultiHeadAttention: several heads look at once."""
 
 from typing import Any
-from unittest import mock
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn import functional as F
 
-from course_utils import attention, decoder, encoder
+from course_utils import attention
 from course_utils.exercises import inputs, layers
 from course_utils.exercises.attention import shared
 from course_utils.exercises.exercise import Case, Exercise, Part, Wrong
@@ -28,101 +28,6 @@ exercise = Exercise(
 )
 
 
-PROJECTIONS = ("w_q", "w_k", "w_v", "w_o")
-
-
-def _use_layer(
-    part: Part,
-    x: Tensor,
-    memory: Tensor | None,
-    mask: Tensor | None,
-    bias: Tensor | None,
-    n_heads: int,
-    **weights: Tensor,
-) -> Any:
-    """Build a layer, put the weights in, and ask it."""
-    layer = part(x.shape[-1], n_heads)
-    return _ask(layer, weights, x, memory, mask, bias)
-
-
-def _use_layer_again(
-    part: Part,
-    x: Tensor,
-    memory: Tensor | None,
-    mask: Tensor | None,
-    bias: Tensor | None,
-    n_heads: int,
-    **weights: Tensor,
-) -> Any:
-    """As `_use_layer`, after the same layer has answered for a longer sequence."""
-    layer = part(x.shape[-1], n_heads)
-    longer = torch.cat([x, x], dim=1)
-    _ask(layer, weights, longer, longer, None, None)
-    return _ask(layer, weights, x, memory, mask, bias)
-
-
-def _ask(
-    layer: nn.Module,
-    weights: dict[str, Tensor],
-    x: Tensor,
-    memory: Tensor | None,
-    mask: Tensor | None,
-    bias: Tensor | None,
-) -> Any:
-    given = {"memory": memory, "mask": mask, "bias": bias}
-    given = {name: value for name, value in given.items() if value is not None}
-    return layers.call(layer, weights, x, **given)
-
-
-def _layer_by_torch(
-    x: Tensor,
-    memory: Tensor | None,
-    mask: Tensor | None,
-    bias: Tensor | None,
-    n_heads: int,
-    *weights: Tensor,
-) -> Tensor:
-    """`F.multi_head_attention_forward`, which wants the batch second."""
-    w_q, b_q, w_k, b_k, w_v, b_v, w_o, b_o = weights
-    memory = x if memory is None else memory
-    size = (x.shape[0], n_heads, x.shape[1], memory.shape[1])
-    added = x.new_zeros(size) if bias is None else bias.expand(size)
-    added = added if mask is None else torch.where(mask, added, -torch.inf)
-    query, key = x.transpose(0, 1), memory.transpose(0, 1)
-    output, _ = F.multi_head_attention_forward(
-        query,
-        key,
-        value=key,
-        embed_dim_to_check=x.shape[-1],
-        num_heads=n_heads,
-        in_proj_weight=None,
-        in_proj_bias=torch.cat([b_q, b_k, b_v]),
-        bias_k=None,
-        bias_v=None,
-        add_zero_attn=False,
-        dropout_p=0.0,
-        out_proj_weight=w_o,
-        out_proj_bias=b_o,
-        need_weights=False,
-        attn_mask=added.flatten(0, 1),
-        use_separate_proj_weight=True,
-        q_proj_weight=w_q,
-        k_proj_weight=w_k,
-        v_proj_weight=w_v,
-    )
-    return output.transpose(0, 1)
-
-
-def _random_layer(d_model: int, dtype: torch.dtype) -> dict[str, Tensor]:
-    """Weights large enough that the attention is far from uniform, and biases."""
-    weights = {}
-    for seed, name in enumerate(PROJECTIONS):
-        weight = inputs.normal(d_model, d_model, seed=20 + seed, dtype=dtype)
-        weights[f"{name}.weight"] = 1.5 * weight / d_model**0.5
-        weights[f"{name}.bias"] = inputs.normal(d_model, seed=30 + seed, dtype=dtype)
-    return weights
-
-
 SMALL_LAYER = {
     "w_q.weight": torch.tensor([[1.0, 0.0], [0.0, 2.0]]),
     "w_q.bias": torch.tensor([0.0, 1.0]),
@@ -135,30 +40,63 @@ SMALL_LAYER = {
 }
 
 
+def _ask(layer: Any, x, memory, mask, bias, **weights: Tensor) -> Any:
+    return layers.call(layer, weights, x, memory=memory, mask=mask, bias=bias)
+
+
+def _use_layer(part: Part, x, memory, mask, bias, n_heads, **weights: Tensor) -> Any:
+    """Build a layer, put the weights in, and ask it."""
+    return _ask(part(x.shape[-1], n_heads), x, memory, mask, bias, **weights)
+
+
+def _use_layer_again(part: Part, x, memory, mask, bias, n_heads, **weights: Tensor) -> Any:
+    """As `_use_layer`, after the same layer has answered others: of the same sizes, with a mask
+    and a bias and without, and longer ones."""
+    layer = part(x.shape[-1], n_heads)
+    other, longer = -x, torch.cat([x, x], dim=1)
+    other_memory = None if memory is None else -memory
+    sizes = x.shape[1], (x if memory is None else memory).shape[1]
+    causal = torch.ones(sizes, dtype=torch.bool).tril()
+    _ask(layer, other, other_memory, causal, inputs.normal(*sizes), **weights)
+    _ask(layer, other, None, None, None, **weights)
+    _ask(layer, longer, longer, None, None, **weights)
+    return _ask(layer, x, memory, mask, bias, **weights)
+
+
+def _layer_by_torch(x, memory, mask, bias, n_heads, *weights: Tensor) -> Tensor:
+    """The same weights in `nn.MultiheadAttention`, which has other names for them."""
+    w_q, b_q, w_k, b_k, w_v, b_v, w_o, b_o = weights
+    memory = x if memory is None else memory
+    theirs = nn.MultiheadAttention(x.shape[-1], n_heads, batch_first=True, device="meta")
+    renamed = {
+        "in_proj_weight": torch.cat([w_q, w_k, w_v]),
+        "in_proj_bias": torch.cat([b_q, b_k, b_v]),
+        "out_proj.weight": w_o,
+        "out_proj.bias": b_o,
+    }
+    heads = x[:, None].expand(-1, n_heads, -1, -1)
+    added = shared.added_to_scores(heads, memory, mask, bias).flatten(0, 1)
+    options = {"attn_mask": added, "need_weights": False}
+    return functional_call(theirs, renamed, (x, memory, memory), options)[0]
+
+
 @exercise.cases
 def cases() -> list[Case]:
-    def case(
-        title: str,
-        n_heads: int,
-        x: Tensor,
-        memory: Tensor | None = None,
-        mask: Tensor | None = None,
-        bias: Tensor | None = None,
-        use: Part = _use_layer,
-        weights: dict[str, Tensor] | None = None,
-    ) -> Case:
-        given = {"memory": memory, "mask": mask, "bias": bias}
+    def case(title, n_heads, x, memory=None, mask=None, bias=None, use=_use_layer, weights=None):
+        d_model, given = x.shape[-1], {"memory": memory, "mask": mask, "bias": bias}
         named = [f"{name}={name}" for name, value in given.items() if value is not None]
-        call = f"MultiHeadAttention({x.shape[-1]}, {n_heads})({', '.join(['x', *named])})"
-        weights = weights or _random_layer(x.shape[-1], x.dtype)
+        call = f"MultiHeadAttention({d_model}, {n_heads})({', '.join(['x', *named])})"
+        maps = {name: nn.Linear(d_model, d_model) for name in ("w_q", "w_k", "w_v", "w_o")}
+        weights = weights or layers.random_weights(maps, x.dtype)
         arguments = {"x": x, **given, "n_heads": n_heads, **weights}
         return Case(title, arguments, _layer_by_torch, use, call)
 
-    normal = inputs.normal
+    normal, random_mask = inputs.normal, shared.random_mask
     small = torch.tensor([[[1.0, 0.0], [0.0, 1.0], [2.0, -1.0]]])
     x, memory = normal(2, 4, 6), normal(2, 5, 6, seed=1)
     causal = torch.ones(4, 4, dtype=torch.bool).tril()
     double, half = normal(2, 3, 4, dtype=torch.float64), normal(2, 3, 4, dtype=torch.bfloat16)
+    everything = (memory, random_mask(4, 5), normal(2, 1, 4, 5))
     return [
         case("three tokens, two heads of one feature", 2, small, weights=SMALL_LAYER),
         case("one head", 1, normal(2, 4, 5)),
@@ -166,12 +104,13 @@ def cases() -> list[Case]:
         case("four heads", 4, normal(3, 2, 12)),
         case("a memory of another length", 3, x, memory),
         case("a causal mask", 2, x, mask=causal),
-        case("a memory with padding", 3, x, memory, mask=shared.random_mask(2, 1, 1, 5)),
-        case("a mask for each head", 3, x, memory, mask=shared.random_mask(2, 3, 4, 5)),
+        case("a memory with padding", 3, x, memory, mask=random_mask(2, 1, 1, 5)),
+        case("a mask for each head", 3, x, memory, mask=random_mask(2, 3, 4, 5)),
         case("a bias for each head", 2, x, bias=2 * normal(2, 4, 4)),
-        case("all at once", 3, x, memory, shared.random_mask(4, 5), normal(2, 1, 4, 5)),
+        case("all at once", 3, x, *everything),
         case("as many tokens as heads", 3, normal(2, 3, 6)),
         case("a second call of the same layer", 2, x, use=_use_layer_again),
+        case("all at once in a second call", 3, x, *everything, use=_use_layer_again),
         case("one token", 3, normal(2, 1, 6)),
         case("a transposed view", 2, normal(2, 6, 5).mT),
         case("float64", 2, double),
@@ -191,31 +130,13 @@ def _weights_can_be_seen(part: Part) -> None:
         )
 
 
-@exercise.holds
-def _works_inside_a_model(part: Part) -> None:
-    with mock.patch.object(attention, "MultiHeadAttention", part):
-        block = encoder.block(6, 3)
-        model = decoder.gpt(vocabulary=7, d_model=6, n_heads=3, n_layers=2, context=5)
-    block(inputs.normal(2, 4, 6), torch.ones(4, 4, dtype=torch.bool).tril())
-    first = inputs.integers(2, 5, below=7)
-    second = torch.cat([first[:, :-1], (first[:, -1:] + 1) % 7], 1)
-    if not torch.allclose(model(first)[:, :-1], model(second)[:, :-1], atol=1e-5):
-        raise Wrong(
-            "Alone your layer is right, but inside a GPT a token sees the tokens behind it. Does "
-            "your layer use the mask that it is given by name?"
-        )
-
-
 class _Layer(nn.Module):
     """Multi-head attention in small steps. Each version below does one of them otherwise."""
 
     def __init__(self, d_model: int, n_heads: int):
         super().__init__()
         self.n_heads = n_heads
-        self.w_q = Linear(d_model, d_model)
-        self.w_k = Linear(d_model, d_model)
-        self.w_v = Linear(d_model, d_model)
-        self.w_o = Linear(d_model, d_model)
+        self.w_q, self.w_k, self.w_v, self.w_o = (Linear(d_model, d_model) for _ in range(4))
 
     def forward(self, x, memory=None, mask=None, bias=None):
         query, key, value = map(self.split, self.project(x, x if memory is None else memory))
@@ -274,6 +195,20 @@ class ValuesFromXNotMemory(_Layer):
 class MemoryIgnored(_Layer):
     def project(self, x, memory):
         return self.w_q(x), self.w_k(x), self.w_v(x)
+
+
+@exercise.mistake(
+    "You keep the keys and values of the first memory and use them for every later one. Keep "
+    "nothing between two calls: make them anew each time."
+)
+class KeepsTheFirstMemory(_Layer):
+    def project(self, x, memory):
+        query, key, value = super().project(x, memory)
+        if memory is x:
+            return query, key, value
+        if not hasattr(self, "kept"):
+            self.kept = key, value
+        return query, *self.kept
 
 
 @exercise.mistake("You mix the tokens as they came in. The values are a projection too: `w_v`.")
@@ -404,14 +339,11 @@ class SplitWeights(_Layer):
     """Right: every head has its own slice of the weights, so nothing has to be split."""
 
     def project(self, x, memory):
-        sources = ((self.w_q, x), (self.w_k, memory), (self.w_v, memory))
-        query, key, value = (
-            torch.stack([F.linear(of, *head) for head in self.slices(w)], 1) for w, of in sources
-        )
-        return query, key, value
+        return self.heads(self.w_q, x), self.heads(self.w_k, memory), self.heads(self.w_v, memory)
 
-    def slices(self, w):
-        return list(zip(w.weight.chunk(self.n_heads), w.bias.chunk(self.n_heads), strict=True))
+    def heads(self, w, of):
+        slices = zip(w.weight.chunk(self.n_heads), w.bias.chunk(self.n_heads), strict=True)
+        return torch.stack([F.linear(of, *one) for one in slices], dim=1)
 
     def split(self, x):
         return x

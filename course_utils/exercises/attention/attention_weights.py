@@ -26,12 +26,14 @@ exercise = Exercise(
 
 @exercise.cases
 def cases() -> list[Case]:
-    cases = []
-    for title, given, extra in shared.situations():
-        arguments = {**given, **extra}
-        call = shared.shown_call("attention_weights", arguments)
-        cases.append(Case(title, arguments, shared.weights_by_torch, shown=call))
-    return cases
+    def case(title: str, arguments: dict) -> Case:
+        call = shared.shown_call(exercise.name, arguments)
+        return Case(title, arguments, shared.weights_by_torch, shown=call)
+
+    return [
+        *(case(title, {**given, **extra}) for title, given, extra in shared.situations()),
+        shared.case_of_nothing(exercise.name, shared.SMALL, shared.weights_by_torch),
+    ]
 
 
 @exercise.mistake(
@@ -78,10 +80,14 @@ def softmax_over_queries(query, key, mask=None, bias=None):
     return shared.weigh(query, key, mask, bias, dim=-2)
 
 
+def _scaled(query, key, bias):
+    scores = query @ key.mT / query.shape[-1] ** 0.5
+    return scores if bias is None else scores + bias
+
+
 @exercise.mistake("You return scores. The softmax over the keys makes weights of them.")
 def forgot_softmax(query, key, mask=None, bias=None):
-    scores = query @ key.mT / query.shape[-1] ** 0.5
-    return scores + shared.added_to_scores(query, key, mask, bias)
+    return _scaled(query, key, None) + shared.added_to_scores(query, key, mask, bias)
 
 
 @exercise.mistake(
@@ -120,8 +126,7 @@ def mask_renormalised(query, key, mask=None, bias=None):
     "an ordinary score, and exp(0) is 1. Set them to minus infinity."
 )
 def mask_multiplied_into_scores(query, key, mask=None, bias=None):
-    scores = query @ key.mT / query.shape[-1] ** 0.5
-    scores = scores if bias is None else scores + bias
+    scores = _scaled(query, key, bias)
     return torch.softmax(scores if mask is None else scores * mask, -1)
 
 
@@ -130,9 +135,28 @@ def mask_multiplied_into_scores(query, key, mask=None, bias=None):
     "hidden. Set the scores to minus infinity where the mask is False."
 )
 def mask_adds_one(query, key, mask=None, bias=None):
-    scores = query @ key.mT / query.shape[-1] ** 0.5
-    scores = scores if bias is None else scores + bias
+    scores = _scaled(query, key, bias)
     return torch.softmax(scores if mask is None else scores + mask, -1)
+
+
+@exercise.mistake(
+    "You hide scores with a large negative number. Where a query may look at nothing, all its "
+    "scores are that number, and forbidden keys share its attention. Fill with `-math.inf`."
+)
+def hides_with_a_finite_number(query, key, mask=None, bias=None):
+    scores = _scaled(query, key, bias)
+    lowest = torch.finfo(scores.dtype).min
+    return torch.softmax(scores if mask is None else scores.masked_fill(~mask, lowest), -1)
+
+
+@exercise.mistake(
+    "You take the softmax in float32, whatever comes in. That helps bfloat16, but of float64 half "
+    "the digits are lost. Compute in the dtype of the query."
+)
+def softmax_in_float32(query, key, mask=None, bias=None):
+    scores = query @ key.mT / query.shape[-1] ** 0.5
+    hidden = scores + shared.added_to_scores(query, key, mask, bias)
+    return torch.softmax(hidden, -1, dtype=torch.float32).to(query.dtype)
 
 
 @exercise.mistake("You do not use the bias. Add it to the scaled scores.")
@@ -178,15 +202,15 @@ def weights_with_a_billion(query, key, mask=None, bias=None):
         scores = scores + bias
     if mask is not None:
         scores = torch.where(mask, scores, -1e9)
-    return torch.softmax(scores, -1)
+    weights = torch.softmax(scores, -1)
+    return weights if mask is None else weights * mask  # nothing for what is forbidden
 
 
 @exercise.alternative
 def weights_with_an_added_mask(query, key, mask=None, bias=None):
-    lowest = torch.finfo(query.dtype).min
     scores = torch.matmul(query, key.transpose(-2, -1)) * query.shape[-1] ** -0.5
     if mask is not None:
-        scores = scores + lowest * (~mask).to(scores.dtype)
+        scores = scores + torch.zeros(mask.shape, dtype=scores.dtype).masked_fill(~mask, -math.inf)
     if bias is not None:
         scores = scores + bias
     return F.softmax(scores, dim=-1)

@@ -1,6 +1,7 @@
 """attention.merge_heads: heads go back to features."""
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from course_utils.exercises import inputs
@@ -114,6 +115,11 @@ def view_after_transpose(x: Tensor) -> Tensor:
 def merge_by_permute(x: Tensor) -> Tensor:
     batch, n_heads, tokens, d_head = x.shape
     return x.permute(0, 2, 1, 3).contiguous().view(batch, tokens, n_heads * d_head)
+
+
+@exercise.alternative
+def merge_by_einops(x: Tensor) -> Tensor:
+    return rearrange(x, "b h t d -> b t (h d)")
 
 
 @exercise.alternative

@@ -28,15 +28,20 @@ SMALL_VALUE = torch.tensor([[[4.0, 0.0], [0.0, 4.0], [-4.0, 2.0]]])
 
 @exercise.cases
 def cases() -> list[Case]:
-    cases = []
-    for title, given, extra in shared.situations():
+    def with_value(given: dict) -> dict:
         key = given["key"]
         value = inputs.normal(*key.shape[:-1], 8, seed=2, dtype=key.dtype)
-        value = SMALL_VALUE if given is shared.SMALL else value
-        arguments = {**given, "value": value, **extra}
-        call = shared.shown_call("scaled_dot_product_attention", arguments)
-        cases.append(Case(title, arguments, shared.attended_by_torch, shown=call))
-    return cases
+        return {**given, "value": SMALL_VALUE if given is shared.SMALL else value}
+
+    def case(title: str, arguments: dict) -> Case:
+        call = shared.shown_call(exercise.name, arguments)
+        return Case(title, arguments, shared.attended_by_torch, shown=call)
+
+    small = with_value(shared.SMALL)
+    return [
+        *(case(title, with_value(given) | extra) for title, given, extra in shared.situations()),
+        shared.case_of_nothing(exercise.name, small, shared.attended_by_torch),
+    ]
 
 
 @exercise.mistake(

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from course_utils.exercises import inputs
+from course_utils.exercises.exercise import Case, Part
 
 
 def counting(*shape: int) -> Tensor:
@@ -47,11 +48,8 @@ SMALL = {
     "query": torch.tensor([[[2.0, 0.0, 1.0, 1.0], [0.0, 3.0, 0.0, -1.0]]]),
     "key": torch.tensor([[[1.0, 0.0, 0.0, 2.0], [0.0, 2.0, 1.0, 0.0], [2.0, 1.0, 1.0, 1.0]]]),
 }
-
-
 SMALL_MASK = torch.tensor([[True, True, False], [False, True, True]])
-
-
+NOTHING_FOR_ONE = torch.tensor([[False, False, False], [False, True, True]])
 SMALL_BIAS = torch.tensor([[0.0, 1.0, -2.0], [3.0, 0.0, 1.0]])
 
 
@@ -109,6 +107,17 @@ def situations() -> list[tuple[str, dict[str, Tensor], dict[str, Tensor | None]]
 def shown_call(name: str, arguments: dict[str, Any]) -> str:
     given = [key if value is not None else f"{key}=None" for key, value in arguments.items()]
     return f"{name}({', '.join(given)})"
+
+
+def case_of_nothing(name: str, arguments: dict[str, Tensor], oracle: Part) -> Case:
+    """One query may look at nothing. What is forbidden must not count: NaN and 0 are both right."""
+    return Case(
+        "one query may look at nothing",
+        arguments | {"mask": NOTHING_FOR_ONE},
+        lambda *given: oracle(*given).detach().nan_to_num(0.0),  # a gradient would be NaN
+        lambda part, **given: part(**given).nan_to_num(0.0),
+        shown_call(name, arguments | {"mask": NOTHING_FOR_ONE}),
+    )
 
 
 def weigh(query, key, mask, bias, divisor=None, dim=-1):

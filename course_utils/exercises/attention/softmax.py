@@ -38,7 +38,13 @@ def cases() -> list[Case]:
         case("two rows of three scores", torch.tensor([[0.5, 1.5, -1.0], [2.0, 0.0, 1.0]])),
         case("down the columns", torch.tensor([[0.5, 1.5, -1.0], [2.0, 0.0, 1.0]]), dim=0),
         case("huge scores", torch.tensor([[1000.0, 999.0, 0.0], [-1000.0, -1001.0, -1000.0]])),
+        case("huge scores in float64", torch.tensor([[1e5, 99_999.0, 0.0]]).double()),
         case("minus infinity", torch.tensor([[1.0, -torch.inf, 2.0]])),
+        Case(
+            "a row of minus infinity has no answer",
+            {"scores": torch.tensor([[1.0, 2.0, 0.0], [-torch.inf] * 3])},
+            lambda scores: torch.softmax(scores.detach(), -1),  # nor has it a gradient
+        ),
         case("scores of a batch with heads", 5 * normal(2, 3, 4, 5)),
         case("the same along axis 1", 5 * normal(2, 3, 4, 5), dim=1),
         case("the same along axis -2", 5 * normal(2, 3, 4, 5), dim=-2),
@@ -123,6 +129,30 @@ def exp_without_normalising(scores: Tensor, dim: int = -1) -> Tensor:
 def forgot_keepdim(scores: Tensor, dim: int = -1) -> Tensor:
     exponentials = torch.exp(scores - scores.amax(dim, keepdim=True))
     return exponentials / exponentials.sum(dim)
+
+
+@exercise.mistake(
+    "You turn NaN into 0. In a row of minus infinity there is nothing to share out, and NaN says "
+    "so. Zeros would hide the fault that led there: leave the NaN."
+)
+def nan_becomes_zero(scores: Tensor, dim: int = -1) -> Tensor:
+    return torch.softmax(scores, dim).nan_to_num(0.0)
+
+
+@exercise.mistake(
+    "A row of minus infinity gets equal shares from you, although nothing in it may be chosen. "
+    "Leave minus infinity as it is: such a row becomes NaN, which says that it has no answer."
+)
+def nothing_shared_equally(scores: Tensor, dim: int = -1) -> Tensor:
+    return torch.softmax(scores.clamp_min(torch.finfo(scores.dtype).min), dim)
+
+
+@exercise.mistake(
+    "You compute in float32, whatever comes in. That helps bfloat16, but of float64 half the "
+    "digits are lost. Compute in the dtype of `scores`."
+)
+def computes_in_float32(scores: Tensor, dim: int = -1) -> Tensor:
+    return torch.softmax(scores.float(), dim).to(scores.dtype)
 
 
 @exercise.mistake("You return the logarithms of the weights. Take exp at the end.")

@@ -1,6 +1,7 @@
 """attention.split_heads: features go to heads."""
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from course_utils.exercises import inputs
@@ -115,6 +116,11 @@ def features_before_tokens(x: Tensor, n_heads: int) -> Tensor:
 def split_by_view(x: Tensor, n_heads: int) -> Tensor:
     batch, tokens, d_model = x.shape
     return x.view(batch, tokens, n_heads, d_model // n_heads).permute(0, 2, 1, 3)
+
+
+@exercise.alternative
+def split_by_einops(x: Tensor, n_heads: int) -> Tensor:
+    return rearrange(x, "b t (h d) -> b h t d", h=n_heads)
 
 
 @exercise.alternative

@@ -1,16 +1,16 @@
 """decoder.DecoderBlock: it reads itself, then the memory."""
 
+from collections.abc import Sequence
 from functools import partial
-from typing import Any
 from unittest import mock
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn import functional as F
 
 from course_utils import decoder, encoder
-from course_utils.exercises import inputs, layers
+from course_utils.exercises import blocks, inputs, layers
+from course_utils.exercises.decoder import shared
 from course_utils.exercises.exercise import Case, Exercise, Part, Wrong
 from course_utils.projection import Embedding, Linear
 
@@ -29,100 +29,25 @@ exercise = Exercise(
 )
 
 
-ATTENTIONS = {"self_attention": "self_attn", "cross_attention": "multihead_attn"}
-
-
-def _use_decoder_block(
-    make_parts: Any,
-    part: Part,
-    x: Tensor,
-    memory: Tensor,
-    self_mask: Tensor | None,
-    memory_mask: Tensor | None,
-    norm_first: bool,
-    **weights: Tensor,
-) -> Any:
-    block = part(**make_parts(), norm_first=norm_first)
-    masks = {"self_mask": self_mask, "memory_mask": memory_mask}
-    given = {name: mask for name, mask in masks.items() if mask is not None}
-    return layers.call(block, weights, x, memory, **given)
-
-
-def _use_decoder_block_again(
-    make_parts: Any,
-    part: Part,
-    x: Tensor,
-    memory: Tensor,
-    self_mask: Tensor | None,
-    memory_mask: Tensor | None,
-    norm_first: bool,
-    **weights: Tensor,
-) -> Any:
-    """As `_use_decoder_block`, after the same block has answered for longer texts."""
-    block = part(**make_parts(), norm_first=norm_first)
-    longer, more = torch.cat([x, x], 1), torch.cat([memory, memory], 1)
-    layers.call(block, weights, longer, more, torch.ones(longer.shape[1], longer.shape[1]).bool())
-    return layers.call(block, weights, x, memory, self_mask, memory_mask)
-
-
-def _decoder_block_by_torch(
-    n_heads: int,
-    names: list[str],
-    x: Tensor,
-    memory: Tensor,
-    self_mask: Tensor | None,
-    memory_mask: Tensor | None,
-    norm_first: bool,
-    *values: Tensor,
-) -> Tensor:
-    """`nn.TransformerDecoderLayer`."""
-    weights = dict(zip(names, values, strict=True))
-    theirs = nn.TransformerDecoderLayer(
-        x.shape[-1],
-        n_heads,
-        len(weights["feed_forward.up.bias"]),
-        dropout=0.0,
-        activation="gelu",
-        batch_first=True,
-        norm_first=norm_first,
-        device="meta",
-    )
-    masks = {
-        "tgt_mask": layers.torch_mask(self_mask, x, x, n_heads),
-        "memory_mask": layers.torch_mask(memory_mask, x, memory, n_heads),
+def _simple_parts() -> dict[str, nn.Module]:
+    attentions = {
+        "self_attention": blocks.MeanAttention(),
+        "cross_attention": blocks.MeanAttention(),
     }
-    return functional_call(theirs, layers.torch_weights(weights, ATTENTIONS), (x, memory), masks)
+    norms = {"norm1": nn.Tanh(), "norm2": nn.Sigmoid(), "norm3": nn.Softsign()}
+    return attentions | {"feed_forward": Linear(2, 2)} | norms
 
 
-def _simple_decoder_parts() -> dict[str, nn.Module]:
-    return {
-        "self_attention": layers.MeanAttention(),
-        "cross_attention": layers.MeanAttention(),
-        "feed_forward": Linear(2, 2),
-        "norm1": nn.Tanh(),
-        "norm2": nn.Sigmoid(),
-        "norm3": nn.Softsign(),
-    }
-
-
-SIMPLE_DECODER_BLOCK = {
-    "feed_forward.weight": torch.tensor([[1.0, 0.0], [1.0, 2.0]]),
-    "feed_forward.bias": torch.tensor([0.0, 1.0]),
-}
-
-
-def _simple_decoder_block_by_hand(
+def _simple_block_by_hand(
+    norm_first: bool,
     x: Tensor,
     memory: Tensor,
     self_mask: Tensor,
-    memory_mask: Tensor | None,
-    norm_first: bool,
+    memory_mask: None,
     weight: Tensor,
     bias: Tensor,
 ) -> Tensor:
-    """Norms that are simple functions, and attention that is a mean, so that all can be seen."""
-    seen = torch.tanh(x) if norm_first else x
-    x = x + torch.stack([seen[:, : t + 1].mean(1) for t in range(x.shape[1])], 1)
+    x = x + blocks.means_up_to_each(torch.tanh(x) if norm_first else x)
     x = x if norm_first else torch.tanh(x)
     x = x + memory.mean(1, keepdim=True)
     x = x if norm_first else torch.sigmoid(x)
@@ -130,14 +55,22 @@ def _simple_decoder_block_by_hand(
     return x + made if norm_first else F.softsign(x + made)
 
 
-def _decoder_block_call(given: dict[str, Any]) -> str:
-    masks = [f"{name}={name}" for name, mask in given.items() if mask is not None]
-    arguments = ", ".join(["x", "memory", *masks])
-    return f"DecoderBlock(self_attention, cross_attention, feed_forward, …)({arguments})"
-
-
 @exercise.cases
 def cases() -> list[Case]:
+    block_case = partial(blocks.block_case, exercise.name)
+
+    def simple(title: str, norm_first: bool) -> Case:
+        arguments = {
+            "x": torch.tensor([[[1.0, 0.0], [0.0, 3.0]]]),
+            "memory": torch.tensor([[[2.0, 2.0], [0.0, -4.0], [1.0, -1.0]]]),
+            "self_mask": blocks.causal(2),
+            "memory_mask": None,
+            "feed_forward.weight": torch.tensor([[1.0, 0.0], [1.0, 2.0]]),
+            "feed_forward.bias": torch.tensor([0.0, 1.0]),
+        }
+        oracle = partial(_simple_block_by_hand, norm_first)
+        return block_case(title, _simple_parts, oracle, arguments, norm_first)
+
     def case(
         title: str,
         n_heads: int,
@@ -146,34 +79,32 @@ def cases() -> list[Case]:
         self_mask: Tensor | None = None,
         memory_mask: Tensor | None = None,
         norm_first: bool = True,
-        use: Part = _use_decoder_block,
+        earlier: Sequence[dict[str, Tensor]] = (),
     ) -> Case:
         names = "self_attention cross_attention"
         make_parts = partial(layers.block_parts, x.shape[-1], n_heads, names)
         weights = layers.random_weights(make_parts(), x.dtype)
-        masks = {"self_mask": self_mask, "memory_mask": memory_mask}
-        arguments = {"x": x, "memory": memory, **masks, "norm_first": norm_first, **weights}
-        oracle = partial(_decoder_block_by_torch, n_heads, list(weights))
-        return Case(title, arguments, oracle, partial(use, make_parts), _decoder_block_call(masks))
+        given = {"x": x, "memory": memory, "self_mask": self_mask, "memory_mask": memory_mask}
 
-    def simple(title: str, norm_first: bool) -> Case:
-        masks = {"self_mask": torch.ones(2, 2, dtype=torch.bool).tril(), "memory_mask": None}
-        given = {
-            "x": torch.tensor([[[1.0, 0.0], [0.0, 3.0]]]),
-            "memory": torch.tensor([[[2.0, 2.0], [0.0, -4.0], [1.0, -1.0]]]),
-            **masks,
-            "norm_first": norm_first,
-        }
-        use = partial(_use_decoder_block, _simple_decoder_parts)
-        call = _decoder_block_call(masks)
-        arguments = given | SIMPLE_DECODER_BLOCK
-        return Case(title, arguments, _simple_decoder_block_by_hand, use, call)
+        def oracle(*values: Tensor) -> Tensor:
+            named = dict(zip(weights, values[len(given) :], strict=True))
+            return shared.decoder_block_by_torch(n_heads, norm_first, named, *values[: len(given)])
 
-    normal, boolean = inputs.normal, inputs.boolean
-    x, memory = normal(2, 4, 6), normal(2, 5, 6, seed=1)
-    causal = torch.ones(4, 4, dtype=torch.bool).tril()
+        return block_case(title, make_parts, oracle, given | weights, norm_first, earlier)
+
+    normal, boolean, double = inputs.normal, inputs.boolean, torch.float64
+    x, memory, causal = normal(2, 4, 6), normal(2, 5, 6, seed=1), blocks.causal(4)
     padding = torch.tensor([[True] * 3 + [False] * 2, [True] * 4 + [False]])[:, None, None]
-    double = torch.float64
+    masks = causal, padding
+    head_masks = boolean(2, 3, 4, 4), boolean(2, 3, 4, 5, seed=1)
+    before = {
+        "x": normal(2, 4, 6, seed=2),
+        "memory": normal(2, 5, 6, seed=3),
+        "self_mask": causal.T,
+        "memory_mask": padding.flip(-1),
+    }
+    longer = {"x": normal(2, 8, 6), "memory": normal(2, 9, 6), "self_mask": blocks.causal(8)}
+    others = [longer, before]
     return [
         simple("both attentions are means, each norm another function", True),
         simple("the same, post-norm", False),
@@ -181,22 +112,13 @@ def cases() -> list[Case]:
         case("post-norm", 3, x, memory, norm_first=False),
         case("a causal mask", 2, x, memory, causal),
         case("padding in the memory", 3, x, memory, None, padding),
-        case("both masks", 3, x, memory, causal, padding),
-        case("both masks, post-norm", 2, x, memory, causal, padding, False),
+        case("both masks", 3, x, memory, *masks),
+        case("both masks, post-norm", 2, x, memory, *masks, norm_first=False),
         case("as long as the memory", 2, x, memory[:, :4], causal, boolean(2, 1, 4, 4)),
-        case(
-            "a mask for each head", 3, x, memory, boolean(2, 3, 4, 4), boolean(2, 3, 4, 5, seed=1)
-        ),
+        case("a mask for each head", 3, x, memory, *head_masks),
         case("a memory that is shorter", 3, x, memory[:, :2], causal, padding[..., 1:3]),
-        case(
-            "a second call of the same block",
-            3,
-            x,
-            memory,
-            causal,
-            padding,
-            use=_use_decoder_block_again,
-        ),
+        case("the same block again, after other texts", 3, x, memory, *masks, earlier=others),
+        case("the same block again, without masks", 3, x, memory, earlier=[before]),
         case("one token, one to read", 2, normal(3, 1, 4), normal(3, 1, 4, seed=1)),
         case("transposed views", 2, normal(2, 6, 4).mT, normal(2, 6, 5, seed=1).mT, causal),
         case("float64", 3, normal(2, 4, 6, dtype=double), normal(2, 5, 6, seed=1, dtype=double)),
@@ -220,20 +142,21 @@ def _works_inside_a_model(part: Part) -> None:
 
 @exercise.alternative
 class DecoderSteps(decoder.DecoderBlock):
-    """Right: the block in steps. Each version below does one of them otherwise."""
+    """Each version below does one of these steps otherwise."""
 
     def forward(self, x, memory, self_mask=None, memory_mask=None):
-        x = self.look_back(x, memory, self_mask, memory_mask)
+        x = self.look_back(x, self_mask, memory_mask)
         x = self.read(x, memory, self_mask, memory_mask)
-        return self.step(x, self.feed_forward, self.norm3)
+        return self.think(x)
 
-    def look_back(self, x, memory, self_mask, memory_mask):
-        attend = lambda stream: self.self_attention(stream, stream, self_mask)  # noqa: E731
-        return self.step(x, attend, self.norm1)
+    def look_back(self, x, self_mask, memory_mask):
+        return self.step(x, lambda t: self.self_attention(t, t, self_mask), self.norm1)
 
     def read(self, x, memory, self_mask, memory_mask):
-        attend = lambda stream: self.cross_attention(stream, memory, memory_mask)  # noqa: E731
-        return self.step(x, attend, self.norm2)
+        return self.step(x, lambda t: self.cross_attention(t, memory, memory_mask), self.norm2)
+
+    def think(self, x):
+        return self.step(x, self.feed_forward, self.norm3)
 
     def step(self, x, sublayer, norm):
         return x + sublayer(norm(x)) if self.norm_first else norm(x + sublayer(x))
@@ -245,8 +168,7 @@ class DecoderSteps(decoder.DecoderBlock):
 )
 class SwappedQueryMemory(DecoderSteps):
     def read(self, x, memory, self_mask, memory_mask):
-        attend = lambda stream: self.cross_attention(memory, stream, memory_mask)  # noqa: E731
-        return self.step(x, attend, self.norm2)
+        return self.step(x, lambda t: self.cross_attention(memory, t, memory_mask), self.norm2)
 
 
 @exercise.mistake(
@@ -262,8 +184,8 @@ class CausalMaskOnMemory(DecoderSteps):
     "You swapped the masks: `self_mask` is for the first step, `memory_mask` for the second."
 )
 class MasksSwapped(DecoderSteps):
-    def look_back(self, x, memory, self_mask, memory_mask):
-        return super().look_back(x, memory, memory_mask, None)
+    def look_back(self, x, self_mask, memory_mask):
+        return super().look_back(x, memory_mask, None)
 
     def read(self, x, memory, self_mask, memory_mask):
         return super().read(x, memory, None, self_mask)
@@ -275,8 +197,7 @@ class MasksSwapped(DecoderSteps):
 )
 class SelfAttentionTwice(DecoderSteps):
     def read(self, x, memory, self_mask, memory_mask):
-        attend = lambda stream: self.cross_attention(stream, mask=self_mask)  # noqa: E731
-        return self.step(x, attend, self.norm2)
+        return self.step(x, lambda t: self.cross_attention(t, mask=self_mask), self.norm2)
 
 
 @exercise.mistake(
@@ -285,8 +206,31 @@ class SelfAttentionTwice(DecoderSteps):
 )
 class MemoryNotPassedOn(DecoderSteps):
     def read(self, x, memory, self_mask, memory_mask):
-        attend = lambda stream: self.cross_attention(stream, mask=memory_mask)  # noqa: E731
-        return self.step(x, attend, self.norm2)
+        return self.step(x, lambda t: self.cross_attention(t, mask=memory_mask), self.norm2)
+
+
+@exercise.mistake(
+    "You keep the memory of the first call, and answer every later text from it. Each call brings "
+    "a memory of its own."
+)
+class KeepsTheFirstMemory(DecoderSteps):
+    kept = None
+
+    def read(self, x, memory, self_mask, memory_mask):
+        self.kept = memory if self.kept is None else self.kept
+        return super().read(x, self.kept, self_mask, memory_mask)
+
+
+@exercise.mistake(
+    "You keep `self_mask` of the first call. The next text has another one: use the mask that you "
+    "are given, each time."
+)
+class KeepsTheFirstMask(DecoderSteps):
+    kept = None
+
+    def look_back(self, x, self_mask, memory_mask):
+        self.kept = self_mask if self.kept is None else self.kept
+        return super().look_back(x, self.kept, memory_mask)
 
 
 @exercise.mistake("You leave out the second step, so the source has no influence.")
@@ -301,8 +245,7 @@ class NeverReads(DecoderSteps):
 )
 class SameAttentionForBoth(DecoderSteps):
     def read(self, x, memory, self_mask, memory_mask):
-        attend = lambda stream: self.self_attention(stream, memory, memory_mask)  # noqa: E731
-        return self.step(x, attend, self.norm2)
+        return self.step(x, lambda t: self.self_attention(t, memory, memory_mask), self.norm2)
 
 
 @exercise.mistake(
@@ -310,19 +253,17 @@ class SameAttentionForBoth(DecoderSteps):
     "Weights of other models would land in the wrong place."
 )
 class AttentionsSwapped(DecoderSteps):
-    def look_back(self, x, memory, self_mask, memory_mask):
-        attend = lambda stream: self.cross_attention(stream, mask=self_mask)  # noqa: E731
-        return self.step(x, attend, self.norm1)
+    def look_back(self, x, self_mask, memory_mask):
+        return self.step(x, lambda t: self.cross_attention(t, mask=self_mask), self.norm1)
 
     def read(self, x, memory, self_mask, memory_mask):
-        attend = lambda stream: self.self_attention(stream, memory, memory_mask)  # noqa: E731
-        return self.step(x, attend, self.norm2)
+        return self.step(x, lambda t: self.self_attention(t, memory, memory_mask), self.norm2)
 
 
 @exercise.mistake("You do not pass `self_mask` on, so every target token sees those behind it.")
 class SelfMaskNotPassedOn(DecoderSteps):
-    def look_back(self, x, memory, self_mask, memory_mask):
-        return super().look_back(x, memory, None, None)
+    def look_back(self, x, self_mask, memory_mask):
+        return super().look_back(x, None, None)
 
 
 @exercise.mistake("You do not pass `memory_mask` on, so padding in the source is read.")
@@ -355,15 +296,13 @@ class MemoryNormed(DecoderSteps):
 class ReadsTheMemoryFirst(DecoderSteps):
     def forward(self, x, memory, self_mask=None, memory_mask=None):
         x = self.read(x, memory, self_mask, memory_mask)
-        x = self.look_back(x, memory, self_mask, memory_mask)
-        return self.step(x, self.feed_forward, self.norm3)
+        return self.think(self.look_back(x, self_mask, memory_mask))
 
 
 @exercise.mistake("You return after the two attentions. The third step is the feed-forward net.")
 class NoFeedForward(DecoderSteps):
-    def forward(self, x, memory, self_mask=None, memory_mask=None):
-        x = self.look_back(x, memory, self_mask, memory_mask)
-        return self.read(x, memory, self_mask, memory_mask)
+    def think(self, x):
+        return x
 
 
 @exercise.mistake("You use `self.norm1` in all steps. Each has its own: norm1, norm2, norm3.")
@@ -374,9 +313,7 @@ class OneNormForAll(DecoderSteps):
 
 @exercise.mistake("Your feed-forward step uses `self.norm2`. Its own is `self.norm3`.")
 class SecondNormAgain(DecoderSteps):
-    def forward(self, x, memory, self_mask=None, memory_mask=None):
-        x = self.look_back(x, memory, self_mask, memory_mask)
-        x = self.read(x, memory, self_mask, memory_mask)
+    def think(self, x):
         return self.step(x, self.feed_forward, self.norm2)
 
 

@@ -1,19 +1,18 @@
 """decoder.GPT: tokens in, scores for the next token out."""
 
+from collections.abc import Sequence
 from functools import partial
-from typing import Any
 from unittest import mock
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from course_utils import decoder, encoder
-from course_utils.exercises import inputs, layers
+from course_utils import decoder
+from course_utils.exercises import blocks, inputs, layers
+from course_utils.exercises.decoder import shared
 from course_utils.exercises.exercise import Case, Exercise, Part, Wrong
 from course_utils.families import pretrained
-from course_utils.positions import InputEmbedding, LearnedPositions
-from course_utils.projection import Embedding, Linear
+from course_utils.projection import Linear
 
 exercise = Exercise(
     "decoder.GPT",
@@ -31,120 +30,37 @@ exercise = Exercise(
 )
 
 
-class _MeanBlock(nn.Module):
-    """Adds to every token the mean of those that it may look at."""
-
-    def __init__(self, factor: float):
-        super().__init__()
-        self.attention = layers.MeanAttention()
-        self.factor = factor
-
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        return x + self.factor * self.attention(x, mask=mask)
-
-
-def _small_modules(factors: tuple[float, ...]) -> dict[str, nn.Module]:
-    return {
-        "embed": Embedding(4, 3),
-        "blocks": nn.ModuleList(_MeanBlock(factor) for factor in factors),
-        "norm": encoder.LayerNorm(3),
-        "head": Linear(3, 4, bias=False),
-    }
-
-
-SMALL_GPT = {
-    "embed.weight": torch.tensor([[1.0, 0, 0], [0, 2, 0], [1, 0, 3], [-1, 1, 0]]),
-    "norm.weight": torch.tensor([1.0, 2.0, -1.0]),
-    "norm.bias": torch.tensor([0.0, 0.0, 2.0]),
-    "head.weight": torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 1]]),
-}
-
-
-def _small_gpt_by_hand(
-    factors: tuple[float, ...],
-    ids: Tensor,
-    table: Tensor,
-    gain: Tensor,
-    bias: Tensor,
-    head: Tensor,
-) -> Tensor:
-    x = F.embedding(ids, table)
-    for factor in factors:
-        means = [x[:, : t + 1].mean(1) for t in range(x.shape[1])]
-        x = x + factor * torch.stack(means, 1)
-    return F.linear(F.layer_norm(x, gain.shape, gain, bias), head)
-
-
-def _gpt_modules(
-    vocabulary: int, d_model: int, n_heads: int, n_layers: int, context: int, norm_first: bool
-) -> dict[str, nn.Module]:
-    return {
-        "embed": InputEmbedding(Embedding(vocabulary, d_model), LearnedPositions(context, d_model)),
-        "blocks": nn.ModuleList(
-            encoder.TransformerBlock(**layers.block_parts(d_model, n_heads), norm_first=norm_first)
-            for _ in range(n_layers)
-        ),
-        "norm": encoder.LayerNorm(d_model),
-        "head": Linear(d_model, vocabulary, bias=False),
-    }
-
-
-def gpt_by_torch(
-    ids: Tensor, n_heads: int, weights: dict[str, Tensor], norm_first: bool = True
-) -> Tensor:
-    """A GPT made of torch's own functions and encoder layers."""
-    positions = weights["embed.positions.weight"][: ids.shape[1]]
-    x = F.embedding(ids, weights["embed.tokens.weight"]) + positions
-    hidden = nn.Transformer.generate_square_subsequent_mask(ids.shape[1]) < 0
-    n_layers = len({name.split(".")[1] for name in weights if name.startswith("blocks.")})
-    for layer in range(n_layers):
-        prefix = f"blocks.{layer}."
-        of_block = {
-            name.removeprefix(prefix): weight
-            for name, weight in weights.items()
-            if name.startswith(prefix)
-        }
-        x = layers.block_by_torch(x, ~hidden, norm_first, n_heads, of_block)
-    x = F.layer_norm(x, x.shape[-1:], weights["norm.weight"], weights["norm.bias"])
-    return F.linear(x, weights["head.weight"])
-
-
-def _use_gpt(make: Any, part: Part, ids: Tensor, **weights: Tensor) -> Any:
-    return layers.call(part(**make()), weights, ids)
-
-
-def _use_gpt_again(make: Any, part: Part, ids: Tensor, **weights: Tensor) -> Any:
-    """As `_use_gpt`, after the same model has read something longer, and more of it."""
-    model = part(**make())
-    layers.call(model, weights, torch.cat([ids, ids], 1)[:1])
-    return layers.call(model, weights, ids)
-
-
 @exercise.cases
 def cases() -> list[Case]:
-    def small(title: str, ids: list[list[int]], *factors: float) -> Case:
-        oracle = partial(_small_gpt_by_hand, factors)
-        use = partial(_use_gpt, partial(_small_modules, factors))
-        return Case(title, {"ids": torch.tensor(ids)} | SMALL_GPT, oracle, use, call)
+    def small(
+        title: str, ids: list[list[int]], *factors: float, earlier: Sequence[Tensor] = ()
+    ) -> Case:
+        arguments = {"ids": torch.tensor(ids), **shared.SMALL_GPT}
+        oracle = partial(shared.small_gpt_by_hand, factors)
+        build = lambda part: part(**shared.small_gpt_modules(factors))  # noqa: E731
+        before = [{"ids": ids} for ids in earlier]
+        return Case(title, arguments, oracle, partial(blocks.use, build, earlier=before), call)
 
     def case(
         title: str,
         ids: Tensor,
         sizes: tuple[int, int, int, int, int] = (7, 6, 3, 2, 12),
         norm_first: bool = True,
-        use: Part = _use_gpt,
         dtype: torch.dtype = torch.float32,
     ) -> Case:
-        make = partial(_gpt_modules, *sizes, norm_first)
+        make = partial(shared.gpt_modules, *sizes, norm_first)
         weights = layers.random_weights(make(), dtype)
 
         def oracle(ids: Tensor, *values: Tensor) -> Tensor:
-            return gpt_by_torch(ids, sizes[2], dict(zip(weights, values, strict=True)), norm_first)
+            named = dict(zip(weights, values, strict=True))
+            return shared.gpt_by_torch(ids, sizes[2], named, norm_first)
 
-        return Case(title, {"ids": ids, **weights}, oracle, partial(use, make), call)
+        use = partial(blocks.use, lambda part: part(**make()))
+        return Case(title, {"ids": ids, **weights}, oracle, use, call)
 
     call = "GPT(embed, blocks, norm, head)(ids)"
     integers = inputs.integers
+    others = [integers(2, 5, below=4), integers(1, 3, below=4, seed=1)]
     return [
         small("blocks that add the mean of what they may see", [[2, 0, 1]], 1.0, -3.0),
         small("no blocks at all", [[3, 1, 0, 2], [0, 0, 1, 1]]),
@@ -154,7 +70,7 @@ def cases() -> list[Case]:
         case("as many sentences as tokens", integers(4, 4, below=7)),
         case("as many words as features", integers(2, 3, below=6), (6, 6, 2, 2, 6)),
         case("post-norm blocks", integers(2, 4, below=7), norm_first=False),
-        case("a second call, after a longer text", integers(2, 5, below=7), use=_use_gpt_again),
+        small("the same model again, after other texts", [[0, 1, 2]], 2.0, earlier=others),
         case("one token", integers(3, 1, below=7)),
         case("a transposed view", integers(4, 3, below=7).T),
         case("float64", integers(2, 4, below=7), dtype=torch.float64),
@@ -163,7 +79,7 @@ def cases() -> list[Case]:
 
 @exercise.holds
 def _is_causal(part: Part) -> None:
-    model = part(**_gpt_modules(9, 6, 3, 2, 6, True))
+    model = part(**shared.gpt_modules(9, 6, 3, 2, 6, True))
     ids = inputs.integers(2, 6, below=9)
     before = model(ids)
     for place in range(1, 6):
@@ -183,16 +99,16 @@ def _reproduces_the_shipped_model(part: Part) -> None:
     weights = {name: weight.detach() for name, weight in model.state_dict().items()}
     ids = inputs.integers(3, 9, below=len(weights["head.weight"]))
     with torch.no_grad():
-        wanted, seen = gpt_by_torch(ids, 4, weights), model(ids)
+        wanted, seen = shared.gpt_by_torch(ids, 4, weights), model(ids)
     if not torch.allclose(seen, wanted, rtol=1e-4, atol=1e-3):
         raise Wrong("Small models are right, but the model of notebook 00 gives other scores.")
 
 
-class _Elsewhere(nn.Module):
-    """An embedding without numbers."""
+class _Ones(nn.Module):
+    """An embedding that needs no numbers of its own."""
 
     def forward(self, ids: Tensor) -> Tensor:
-        return torch.empty(*ids.shape, 3, device=ids.device)
+        return torch.ones(*ids.shape, 3, device=ids.device)
 
 
 class _SameDevice(nn.Module):
@@ -208,32 +124,19 @@ class _SameDevice(nn.Module):
 
 
 @exercise.holds
-def _works_on_other_devices(part: Part) -> None:
+def _follows_its_tokens_to_other_devices(part: Part) -> None:
     """Tensors on the device "meta" have a shape and no numbers. Every computer has it."""
-    head = Linear(3, 5, bias=False, device="meta")
-    model = part(_Elsewhere(), [_SameDevice()], nn.Identity(), head)
-    model(torch.empty(2, 4, dtype=torch.long, device="meta"))
-
-
-@exercise.mistake(
-    "Your blocks get no mask, so every token sees the one that it must predict. In "
-    "training the loss would look wonderful. Pass `causal_mask(ids.shape[1])` on."
-)
-class NoMask(decoder.GPT):
-    def forward(self, ids):
-        x = self.embed(ids)
-        for block in self.blocks:
-            x = block(x)
-        return self.head(self.norm(x))
+    model = part(_Ones(), [_SameDevice()], nn.Identity(), Linear(3, 5, bias=False))
+    for device in ("cpu", "meta"):
+        model.to(device)(torch.zeros(2, 4, dtype=torch.long, device=device))
 
 
 @exercise.alternative
 class MaskedInSteps(decoder.GPT):
-    """A GPT in steps. Each version below does one of them otherwise."""
+    """Each version below does one of these steps otherwise."""
 
     def forward(self, ids):
-        x = self.run(self.embed(ids), self.mask(ids))
-        return self.finish(x)
+        return self.finish(self.run(self.embed(ids), self.mask(ids)))
 
     def mask(self, ids):
         return torch.ones(ids.shape[1], ids.shape[1], dtype=torch.bool, device=ids.device).tril()
@@ -245,6 +148,15 @@ class MaskedInSteps(decoder.GPT):
 
     def finish(self, x):
         return self.head(self.norm(x))
+
+
+@exercise.mistake(
+    "Your blocks get no mask, so every token sees the one that it must predict. In "
+    "training the loss would look wonderful. Pass `causal_mask(ids.shape[1])` on."
+)
+class NoMask(MaskedInSteps):
+    def mask(self, ids):
+        return None
 
 
 @exercise.mistake(
@@ -270,6 +182,18 @@ class LooksOneAhead(MaskedInSteps):
 class MaskOfTheBatch(MaskedInSteps):
     def mask(self, ids):
         return decoder.causal_mask(ids.shape[0])
+
+
+@exercise.mistake(
+    "You keep the mask of the first text. The next one may be shorter or longer: make the mask in "
+    "`forward`, for as many tokens as there are."
+)
+class KeepsTheFirstMask(MaskedInSteps):
+    kept = None
+
+    def mask(self, ids):
+        self.kept = super().mask(ids) if self.kept is None else self.kept
+        return self.kept
 
 
 @exercise.mistake(
@@ -412,6 +336,14 @@ class AddsBlocks(MaskedInSteps):
         for block in self.blocks:
             x = x + block(x, mask)
         return x
+
+
+@exercise.alternative
+class MaskOfFourAxes(MaskedInSteps):
+    """Right: the mask has axes for batch and heads, as that of `padding_mask`."""
+
+    def mask(self, ids):
+        return super().mask(ids)[None, None]
 
 
 @exercise.alternative

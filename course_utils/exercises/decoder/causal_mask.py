@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from course_utils.exercises.exercise import Case, Exercise
+from course_utils.exercises.exercise import Case, Exercise, Part, Wrong
 
 exercise = Exercise(
     "decoder.causal_mask",
@@ -45,6 +45,16 @@ def cases() -> list[Case]:
         case("one token is in a cache", 4, n_key=5),
         case("one query, all others in a cache", 1, n_key=6),
     ]
+
+
+@exercise.holds
+def _gives_a_new_tensor(part: Part) -> None:
+    first, second = part(4), part(4)
+    if first.untyped_storage().data_ptr() == second.untyped_storage().data_ptr():
+        raise Wrong(
+            "Your numbers are right, but two calls give the same tensor: whoever writes into one "
+            "mask changes all later ones. Make it anew at every call."
+        )
 
 
 def _tril(n_query, n_key, diagonal):

@@ -45,6 +45,7 @@ def cases() -> list[Case]:
     return [
         case("three tokens, positions for four", tokens, rows),
         case("a batch of sentences", random(2, 4, 3), random(6, 3, seed=1)),
+        case("the same sentences, other positions", random(2, 4, 3), random(6, 3, seed=2)),
         case("as many tokens as positions", random(2, 5, 3), random(5, 3, seed=1)),
         case("as many sentences as tokens", random(4, 4, 3), random(7, 3, seed=1)),
         case("as many tokens as features", random(2, 3, 3), random(3, 3, seed=1)),

@@ -43,6 +43,7 @@ def cases() -> list[Case]:
     small = torch.tensor([-2.0, -1.0, 0.0, 10.0, 20.0])
     return [
         case("four queries, four keys, reach 2", 4, 4, small),
+        case("the same tokens, another reach", 4, 4, random(7)),
         case("more keys than queries", 3, 7, random(7)),
         case("more queries than keys", 8, 3, random(5)),
         case("the reach is longer than the text", 3, 4, random(13)),

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from course_utils.exercises.exercise import Case, Exercise
+from course_utils.exercises.exercise import Case, Exercise, Part
 from course_utils.exercises.positions import shared
 
 exercise = Exercise(
@@ -33,18 +33,25 @@ def _angles_by_numpy(n_tokens: int, d_head: int, base: float = 10000.0) -> Tenso
 def cases() -> list[Case]:
     def case(title: str, n_tokens: int, d_head: int, **base: float) -> Case:
         arguments = {"n_tokens": n_tokens, "d_head": d_head, **base}
-        shown = ", ".join(f"{name}={value:g}" for name, value in arguments.items())
-        return Case(title, arguments, _angles_by_numpy, shown=f"rope_angles({shown})")
+        return shared.case_of_numbers(exercise.name, _angles_by_numpy, title, arguments)
 
     return [
         case("three places, two pairs", 3, 4, base=100.0),
+        case("the same size, the usual base", 3, 4),
+        case("more places", 5, 4),
         case("more features", 5, 8),
         case("another base", 7, 10, base=50.0),
         case("as many places as pairs", 3, 6, base=20.0),
         case("one pair", 9, 2),
         case("one place", 1, 8),
         case("a long text and a large base", 300, 12, base=500000.0),
+        case("a longer text, one pair", 2100, 2),
     ]
+
+
+@exercise.holds
+def _gives_a_new_tensor(part: Part) -> None:
+    shared.gives_a_new_tensor(part, 5, 8)
 
 
 def _angles_at_places(n_tokens: int, frequencies: Tensor) -> Tensor:
@@ -135,6 +142,15 @@ def frequencies_only(n_tokens, d_head, base=10000.0):
 def cosines_and_sines(n_tokens, d_head, base=10000.0):
     angles = _angles_at_places(n_tokens, shared.frequencies(d_head, base))
     return angles.cos(), angles.sin()
+
+
+@exercise.mistake(
+    "You count the places in bfloat16, which has no number between 256 and 258: far places get "
+    "the angles of their neighbours. Count with `torch.arange(n_tokens)`."
+)
+def counted_in_bfloat16(n_tokens, d_head, base=10000.0):
+    places = torch.arange(n_tokens, dtype=torch.bfloat16)
+    return places[:, None] * shared.frequencies(d_head, base)
 
 
 @exercise.alternative

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from course_utils.exercises.exercise import Case, Exercise
+from course_utils.exercises.exercise import Case, Exercise, Part
 from course_utils.exercises.positions import shared
 
 exercise = Exercise(
@@ -37,18 +37,24 @@ def _exponential_of_k_steps(k: int, d_model: int, base: float = 10000.0) -> Tens
 def cases() -> list[Case]:
     def case(title: str, k: int, d_model: int, **base: float) -> Case:
         arguments = {"k": k, "d_model": d_model, **base}
-        shown = ", ".join(f"{name}={value:g}" for name, value in arguments.items())
-        return Case(title, arguments, _exponential_of_k_steps, shown=f"shift_matrix({shown})")
+        return shared.case_of_numbers(exercise.name, _exponential_of_k_steps, title, arguments)
 
     return [
         case("one token on, two frequencies", 1, 4, base=100.0),
-        case("three tokens on", 3, 8),
+        case("the same, the usual base", 1, 4),
+        case("three tokens on", 3, 4),
+        case("more features", 3, 8),
         case("back", -2, 6),
         case("another base", 5, 10, base=50.0),
         case("one frequency", 4, 2),
         case("not at all", 0, 6),
         case("far", 30, 12),
     ]
+
+
+@exercise.holds
+def _gives_a_new_tensor(part: Part) -> None:
+    shared.gives_a_new_tensor(part, 3, 8)
 
 
 def _rotations(sines: Tensor, cosines: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from course_utils.exercises.exercise import Case, Exercise
+from course_utils.exercises.exercise import Case, Exercise, Part
 from course_utils.exercises.positions import shared
 
 exercise = Exercise(
@@ -41,11 +41,12 @@ def _sinusoids_one_by_one(n_tokens: int, d_model: int, base: float = 10000.0) ->
 def cases() -> list[Case]:
     def case(title: str, n_tokens: int, d_model: int, **base: float) -> Case:
         arguments = {"n_tokens": n_tokens, "d_model": d_model, **base}
-        shown = ", ".join(f"{name}={value:g}" for name, value in arguments.items())
-        return Case(title, arguments, _sinusoids_one_by_one, shown=f"sinusoidal_positions({shown})")
+        return shared.case_of_numbers(exercise.name, _sinusoids_one_by_one, title, arguments)
 
     return [
         case("three places, two frequencies", 3, 4, base=100.0),
+        case("the same size, the usual base", 3, 4),
+        case("more places", 5, 4),
         case("more features", 5, 8),
         case("three frequencies", 10, 6),
         case("another base", 7, 10, base=50.0),
@@ -53,7 +54,13 @@ def cases() -> list[Case]:
         case("one frequency", 9, 2),
         case("one place", 1, 8),
         case("many places", 50, 12),
+        case("a long text, one frequency", 2100, 2),
     ]
+
+
+@exercise.holds
+def _gives_a_new_tensor(part: Part) -> None:
+    shared.gives_a_new_tensor(part, 5, 8)
 
 
 @exercise.mistake(
@@ -146,6 +153,15 @@ def counts_from_one(n_tokens, d_model, base=10000.0):
 )
 def frequencies_rise(n_tokens, d_model, base=10000.0):
     return _side_by_side(torch.arange(n_tokens)[:, None] / shared.frequencies(d_model, base))
+
+
+@exercise.mistake(
+    "You count the places in bfloat16, which has no number between 256 and 258: far places get "
+    "the angles of their neighbours. Count with `torch.arange(n_tokens)`."
+)
+def counted_in_bfloat16(n_tokens, d_model, base=10000.0):
+    places = torch.arange(n_tokens, dtype=torch.bfloat16)
+    return _side_by_side(places[:, None] * shared.frequencies(d_model, base))
 
 
 @exercise.alternative

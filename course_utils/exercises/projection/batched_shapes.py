@@ -6,9 +6,11 @@ import torch
 
 from course_utils.exercises.exercise import Case, Exercise
 
+Shape = Sequence[int]
+
 exercise = Exercise(
     "projection.batched_shapes",
-    used_by="the shape tracer of this notebook",
+    used_by="the questions about shapes in this notebook",
     hints=(
         "Cut each shape in two: its last two axes are a matrix, everything before them counts "
         "copies of matrices. `*batch, rows, inner = shape` does it in one line.",
@@ -22,9 +24,6 @@ exercise = Exercise(
 )
 
 
-Shape = Sequence[int]
-
-
 def _shape_of_product(shape_a: Shape, shape_b: Shape) -> tuple[int, ...] | None:
     try:
         return tuple((torch.empty(shape_a) @ torch.empty(shape_b)).shape)
@@ -34,7 +33,7 @@ def _shape_of_product(shape_a: Shape, shape_b: Shape) -> tuple[int, ...] | None:
 
 @exercise.cases
 def cases() -> list[Case]:
-    pairs = {
+    pairs: dict[str, tuple[Shape, Shape]] = {
         "two matrices": ((2, 3), (3, 4)),
         "two matrices that do not fit": ((2, 3), (4, 3)),
         "a batch of each": ((5, 2, 3), (5, 3, 4)),
@@ -45,6 +44,8 @@ def cases() -> list[Case]:
         "a batch of one": ((1, 2, 3), (5, 3, 4)),
         "the second batch is one": ((5, 2, 3), (1, 3, 4)),
         "both batches are one": ((1, 2, 3), (1, 3, 4)),
+        "a batch of two is not repeated": ((2, 5, 3), (4, 3, 6)),
+        "nor is it in the other one": ((6, 5, 3), (2, 3, 4)),
         "batches with heads": ((6, 5, 2, 3), (6, 5, 3, 4)),
         "each is repeated along another axis": ((6, 1, 2, 3), (1, 5, 3, 4)),
         "batch axes are aligned from the right": ((6, 5, 2, 3), (5, 3, 4)),
@@ -58,16 +59,44 @@ def cases() -> list[Case]:
         "column times row": ((4, 1), (1, 2)),
         "equal shapes": ((4, 4), (4, 4)),
         "two shapes of tensors": (torch.Size((8, 2, 3)), torch.Size((8, 3, 5))),
+        "two lists": ([6, 1, 2, 3], [5, 3, 4]),
+        "a list and a tuple": ([5, 2, 3], (5, 3, 4)),
+        "a tuple and a list": ((2, 3), [5, 3, 4]),
     }
     return [
         Case(
             title,
             {"shape_a": a, "shape_b": b},
             _shape_of_product,
-            shown=f"batched_shapes({tuple(a)}, {tuple(b)})",
+            shown=f"batched_shapes({_written(a)}, {_written(b)})",
         )
         for title, (a, b) in pairs.items()
     ]
+
+
+def _written(shape: Shape) -> str:
+    return str(shape if isinstance(shape, list) else tuple(shape))
+
+
+def _broadcast(a: Shape, b: Shape) -> tuple[int, ...] | None:
+    try:
+        return tuple(torch.broadcast_shapes(tuple(a), tuple(b)))
+    except RuntimeError:
+        return None
+
+
+def _product(batch: Shape | None, shape_a: Shape, shape_b: Shape) -> tuple[int, ...] | None:
+    """The last two axes of the product behind these batch axes."""
+    if batch is None or shape_a[-1] != shape_b[-2]:
+        return None
+    return (*batch, shape_a[-2], shape_b[-1])
+
+
+def _aligned(shape_a: Shape, shape_b: Shape) -> list[tuple[int, int]]:
+    """The batch axes of both, filled with 1 on the left."""
+    length = max(len(shape_a), len(shape_b)) - 2
+    batches = [[1] * (length + 2 - len(shape)) + list(shape[:-2]) for shape in (shape_a, shape_b)]
+    return list(zip(*batches, strict=True))
 
 
 @exercise.mistake(
@@ -85,16 +114,8 @@ def multiplies_first_axes(shape_a: Shape, shape_b: Shape) -> tuple[int, ...] | N
     "is repeated to fit."
 )
 def no_broadcast(shape_a: Shape, shape_b: Shape) -> tuple[int, ...] | None:
-    if tuple(shape_a[:-2]) != tuple(shape_b[:-2]) or shape_a[-1] != shape_b[-2]:
-        return None
-    return (*shape_a[:-1], shape_b[-1])
-
-
-def _broadcast(a: Shape, b: Shape) -> tuple[int, ...] | None:
-    try:
-        return tuple(torch.broadcast_shapes(a, b))
-    except RuntimeError:
-        return None
+    same = tuple(shape_a[:-2]) == tuple(shape_b[:-2])
+    return _product(shape_a[:-2] if same else None, shape_a, shape_b)
 
 
 @exercise.mistake(
@@ -118,10 +139,8 @@ def inner_sizes_not_compared(shape_a: Shape, shape_b: Shape) -> tuple[int, ...] 
     "last but one of B."
 )
 def last_axes_compared(shape_a: Shape, shape_b: Shape) -> tuple[int, ...] | None:
-    batch = _broadcast(shape_a[:-2], shape_b[:-2])
-    if batch is None or shape_a[-1] != shape_b[-1]:
-        return None
-    return (*batch, shape_a[-2], shape_b[-2])
+    *batch_b, rows, inner = shape_b
+    return batched_shapes_by_broadcast_shapes(shape_a, (*batch_b, inner, rows))
 
 
 @exercise.mistake(
@@ -131,24 +150,17 @@ def last_axes_compared(shape_a: Shape, shape_b: Shape) -> tuple[int, ...] | None
 def aligned_from_the_left(shape_a: Shape, shape_b: Shape) -> tuple[int, ...] | None:
     length = max(len(shape_a), len(shape_b)) - 2
     batches = ((*shape[:-2], *[1] * length)[:length] for shape in (shape_a, shape_b))
-    batch = _broadcast(*batches)
-    if batch is None or shape_a[-1] != shape_b[-2]:
-        return None
-    return (*batch, shape_a[-2], shape_b[-1])
+    return _product(_broadcast(*batches), shape_a, shape_b)
 
 
 @exercise.mistake("You take the batch axes from A alone. B can have more of them, or larger ones.")
 def batch_of_the_first(shape_a: Shape, shape_b: Shape) -> tuple[int, ...] | None:
-    if shape_a[-1] != shape_b[-2]:
-        return None
-    return (*shape_a[:-1], shape_b[-1])
+    return _product(shape_a[:-2], shape_a, shape_b)
 
 
 @exercise.mistake("You return the matrix's two axes alone. The batch axes come before them.")
 def batch_forgotten(shape_a: Shape, shape_b: Shape) -> tuple[int, ...] | None:
-    if shape_a[-1] != shape_b[-2]:
-        return None
-    return shape_a[-2], shape_b[-1]
+    return _product((), shape_a, shape_b)
 
 
 @exercise.mistake(
@@ -156,12 +168,17 @@ def batch_forgotten(shape_a: Shape, shape_b: Shape) -> tuple[int, ...] | None:
     "do not: only 1 is repeated."
 )
 def batches_not_compared(shape_a: Shape, shape_b: Shape) -> tuple[int, ...] | None:
-    if shape_a[-1] != shape_b[-2]:
-        return None
-    length = max(len(shape_a), len(shape_b)) - 2
-    batches = [[1] * length + list(shape[:-2]) for shape in (shape_a, shape_b)]
-    aligned = [batch[len(batch) - length :] for batch in batches]
-    return (*map(max, *aligned), shape_a[-2], shape_b[-1])
+    return _product([max(sizes) for sizes in _aligned(shape_a, shape_b)], shape_a, shape_b)
+
+
+@exercise.mistake(
+    "You repeat a batch axis of 2 to fit one of 4, since 2 divides 4. Only an axis of size 1 is "
+    "repeated."
+)
+def repeats_what_divides(shape_a: Shape, shape_b: Shape) -> tuple[int, ...] | None:
+    sizes = _aligned(shape_a, shape_b)
+    fits = all(max(pair) % min(pair) == 0 for pair in sizes)
+    return _product([max(pair) for pair in sizes] if fits else None, shape_a, shape_b)
 
 
 @exercise.mistake(
@@ -169,6 +186,16 @@ def batches_not_compared(shape_a: Shape, shape_b: Shape) -> tuple[int, ...] | No
 )
 def error_instead_of_none(shape_a: Shape, shape_b: Shape) -> tuple[int, ...] | None:
     return tuple((torch.empty(shape_a) @ torch.empty(shape_b)).shape)
+
+
+@exercise.mistake(
+    "Your code works for tuples, but a shape may be a list as well, and Python does not add the "
+    "two. Begin with `tuple(...)`, or unpack with `*`."
+)
+def needs_tuples(shape_a: Shape, shape_b: Shape) -> tuple[int, ...] | None:
+    length = max(len(shape_a), len(shape_b))
+    ones = ((1,) * (length - len(shape)) + shape[:-2] for shape in (shape_a, shape_b))  # type: ignore[operator]
+    return _product(_broadcast(*ones), shape_a, shape_b)
 
 
 @exercise.alternative
@@ -183,10 +210,7 @@ def batched_shapes_on_meta(shape_a: Shape, shape_b: Shape) -> tuple[int, ...] | 
 
 @exercise.alternative
 def batched_shapes_by_broadcast_shapes(shape_a: Shape, shape_b: Shape) -> tuple[int, ...] | None:
-    batch = _broadcast(shape_a[:-2], shape_b[:-2])
-    if batch is None or shape_a[-1] != shape_b[-2]:
-        return None
-    return batch + (shape_a[-2], shape_b[-1])  # noqa: RUF005
+    return _product(_broadcast(shape_a[:-2], shape_b[:-2]), shape_a, shape_b)
 
 
 @exercise.alternative

@@ -24,18 +24,18 @@ exercise = Exercise(
 )
 
 
+@torch.no_grad()
 def _read_in_pieces(
-    cache_class: Any, key: Tensor, value: Tensor, context: int, cuts: tuple, rows: tuple | None
+    part: Part, key: Tensor, value: Tensor, context: int, cuts: tuple, rows: tuple | None
 ) -> Any:
     """Give keys and values to a new cache, some tokens at a time; rows change before the last."""
-    cache, start, seen = cache_class(context), 0, []
+    cache, start, seen = part(context), 0, []
     for end in cuts:
-        chosen = torch.arange(key.shape[0])
         if rows and end == cuts[-1]:
             chosen = torch.tensor(rows)
             cache.select(chosen)
-        new = key[chosen, :, start:end], value[chosen, :, start:end]
-        pair = cache.update(*new)
+            key, value = key[chosen], value[chosen]
+        pair = cache.update(key[:, :, start:end], value[:, :, start:end])
         if pair is None:
             return None
         if not isinstance(pair, tuple) or len(pair) != 2:
@@ -43,11 +43,6 @@ def _read_in_pieces(
         seen += [each.clone() for each in pair]
         start = end
     return (*seen, cache.length)
-
-
-@torch.no_grad()
-def _cache_answers(part: Part, **given: Any) -> Any:
-    return _read_in_pieces(part, **given)
 
 
 def _cut_by_hand(
@@ -67,13 +62,16 @@ def cases() -> list[Case]:
         title: str, shape: tuple, context: int, cuts: tuple, rows: tuple | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> Case:  # fmt: skip
-        key, value = (inputs.normal(*shape, seed=seed, dtype=dtype) for seed in (0, 1))
+        n_texts, n_heads, tokens, d_head = shape
+        joined = (n_texts, tokens, n_heads, d_head)  # a view of it, as `split_heads` gives one
+        key, value = (
+            inputs.normal(*joined, seed=seed, dtype=dtype).transpose(1, 2) for seed in (0, 1)
+        )
         arguments = {"key": key, "value": value, "context": context, "cuts": cuts, "rows": rows}
         calls = f"KVCache({context}), then update with the tokens up to {', '.join(map(str, cuts))}"
-        return Case(title, arguments, _cut_by_hand, _cache_answers, calls)
+        return Case(title, arguments, _cut_by_hand, _read_in_pieces, calls)
 
-    rows, n_heads, tokens, d_head = 2, 3, 7, 4
-    shape = (rows, n_heads, tokens, d_head)
+    shape = (2, 3, 7, 4)
     return [
         case("one token after the other", (1, 1, 3, 2), 5, (1, 2, 3)),
         case("several tokens, then one by one", shape, 9, (4, 5, 6, 7)),
@@ -113,7 +111,7 @@ def _says_when_it_is_full(part: Part) -> None:
 
 
 @exercise.holds
-def _takes_any_room(part: Part) -> None:
+def _shares_nothing(part: Part) -> None:
     """Two layers have two caches."""
     one, other, new = part(4), part(4), inputs.normal(1, 2, 3, 4)
     one.update(new, new)
@@ -132,16 +130,19 @@ class _Cache:
     def update(self, key, value):
         start, end = self.length, self.length + key.shape[2]
         self.check(end)
-        if start == 0:
+        if self.needs_room(start):
             self.key, self.value = (self.room(each) for each in (key, value))
         for room, new in ((self.key, key), (self.value, value)):
             self.write(room, new, start, end)
         self.length = self.advance(start, end)
-        return self.read(end)
+        return self.read(start, end)
 
     def check(self, end):
         if end > self.context:
             raise ValueError(f"{end} tokens, but context is {self.context}")
+
+    def needs_room(self, start):
+        return start == 0
 
     def room(self, new):
         rows, n_heads, _, d_head = new.shape
@@ -153,7 +154,7 @@ class _Cache:
     def advance(self, start, end):
         return end
 
-    def read(self, end):
+    def read(self, start, end):
         return self.key[:, :, :end], self.value[:, :, :end]
 
     def select(self, rows):
@@ -174,7 +175,7 @@ class Overwrites(_Cache):
     "`end` of them."
 )
 class ReturnsWholeBuffer(_Cache):
-    def read(self, end):
+    def read(self, start, end):
         return self.key, self.value
 
 
@@ -198,28 +199,25 @@ class LengthOfTheNew(_Cache):
 
 @exercise.mistake("You return the new tokens alone. Attention needs all that were read.")
 class ReturnsTheNew(_Cache):
-    def update(self, key, value):
-        super().update(key, value)
-        return key, value
+    def read(self, start, end):
+        return self.key[:, :, start:end], self.value[:, :, start:end]
 
 
 @exercise.mistake("You return what was there before. A new token looks at itself, too.")
 class ReturnsTheOld(_Cache):
-    def update(self, key, value):
-        start = self.length
-        super().update(key, value)
+    def read(self, start, end):
         return self.key[:, :, :start], self.value[:, :, :start]
 
 
 @exercise.mistake("You return values and keys. First the keys.")
 class KeyAndValueSwapped(_Cache):
-    def read(self, end):
+    def read(self, start, end):
         return self.value[:, :, :end], self.key[:, :, :end]
 
 
 @exercise.mistake("You return the keys twice. The second tensor holds the values.")
 class KeysTwice(_Cache):
-    def read(self, end):
+    def read(self, start, end):
         return self.key[:, :, :end], self.key[:, :, :end]
 
 
@@ -228,13 +226,8 @@ class KeysTwice(_Cache):
     "length is 0."
 )
 class RoomAgainEveryTime(_Cache):
-    def update(self, key, value):
-        self.key, self.value = self.room(key), self.room(value)
-        start, end = self.length, self.length + key.shape[2]
-        self.write(self.key, key, start, end)
-        self.write(self.value, value, start, end)
-        self.length = end
-        return self.read(end)
+    def needs_room(self, start):
+        return True
 
 
 class _Joined(_Cache):
@@ -288,7 +281,7 @@ class CacheWithNarrow(_Cache):
     def write(self, room, new, start, end):
         room.narrow(2, start, end - start).copy_(new)
 
-    def read(self, end):
+    def read(self, start, end):
         return self.key.narrow(2, 0, end), self.value.narrow(2, 0, end)
 
 

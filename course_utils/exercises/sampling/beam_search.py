@@ -1,6 +1,6 @@
 """sampling.beam_search: several texts go on at once."""
 
-from collections.abc import Callable
+import functools
 from typing import Any
 
 import torch
@@ -52,40 +52,58 @@ MISLED = _Tree(
 )
 
 
-def _beams_by_hand(
-    model: Callable,
-    ids: Tensor,
-    n_new: int,
-    width: int,
-    alpha: float = 1.0,
-    end: int | None = None,
-) -> tuple:
-    """Texts as lists, and sums in Python."""
-    live: list[tuple[list[int], float]] = [([], 0.0)]
-    complete: list[tuple[list[int], float]] = []
-    for length in range(1, n_new + 1):
-        grown = []
-        for new, total in live:
-            log_p = model(torch.tensor([ids.tolist() + new]))[0, -1].double().log_softmax(-1)
-            grown += [([*new, token], total + one) for token, one in enumerate(log_p.tolist())]
-        grown.sort(key=lambda one: -one[1])
-        done = [new[-1] == end or length == n_new for new, _ in grown]
-        complete += [
-            (new, total / length**alpha)
-            for (new, total), ready in zip(grown[:width], done, strict=False)
-            if ready
-        ]
-        complete = sorted(complete, key=lambda one: -one[1])[:width]
-        live = [one for one, ready in zip(grown, done, strict=True) if not ready][:width]
-        if len(complete) == width and live and live[0][1] / length**alpha <= complete[-1][1]:
-            break
-    texts = [torch.tensor(ids.tolist() + new) for new, _ in complete]
-    return (*texts, torch.tensor([score for _, score in complete]))
+class _Search:
+    """Beam search in steps, which the mistakes below replace one by one."""
+
+    def __call__(self, model, ids, n_new, width, alpha=1.0, end=None):
+        beams, aside = [(ids, 0.0)], []
+        for length in range(1, n_new + 1):
+            grown, last = self.grow(model, beams, width), length == n_new
+            for text, total in self.may_be_put_aside(grown, width):
+                if last or self.ended(text, end):
+                    aside.append((text, self.score(total, length, alpha, len(text))))
+            aside = sorted(aside, key=lambda one: -one[1])[:width]
+            beams = [one for one in grown if not self.ended(one[0], end)]
+            beams = beams[: self.room(width, aside)]
+            if last or not beams or self.over(beams, aside, length, alpha, width):
+                break
+        return aside
+
+    def grow(self, model, beams, width):
+        """All continuations of all texts by one token, the best first."""
+        grown = [one for text, total in beams for one in self.steps(model, text, total)]
+        return sorted(grown, key=lambda one: -one[1])
+
+    def steps(self, model, text, total):
+        pairs = enumerate(self.log_p(model(text[None])[0]).tolist())
+        return [(torch.cat((text, torch.tensor([i]))), self.add(total, one)) for i, one in pairs]
+
+    def log_p(self, logits):
+        return logits[-1].double().log_softmax(-1)
+
+    def add(self, total, one):
+        return total + one
+
+    def may_be_put_aside(self, grown, width):
+        return grown[:width]
+
+    def score(self, total, length, alpha, whole):
+        return total / length**alpha
+
+    def ended(self, text, end):
+        return end is not None and int(text[-1]) == end
+
+    def room(self, width, aside):
+        return width
+
+    def over(self, beams, aside, length, alpha, width):
+        text, total = beams[0]
+        return len(aside) == width and self.score(total, length, alpha, len(text)) <= aside[-1][1]
 
 
-def _searched(part: Part, **arguments: Any) -> Any:
+def _searched(part: Part, *given: Any, **arguments: Any) -> Any:
     """The texts that were found, and a tensor of their scores."""
-    found = part(**arguments)
+    found = part(*given, **arguments)
     if found is None:
         return None
     pairs = isinstance(found, list) and all(
@@ -103,7 +121,7 @@ def cases() -> list[Case]:
         arguments |= {"alpha": 1.0, **named}
         given = "".join(f", {name}={value}" for name, value in named.items())
         call = f"beam_search(model, ids, {n_new}, {width}{given})"
-        return Case(title, arguments, _beams_by_hand, _searched, call)
+        return Case(title, arguments, functools.partial(_searched, _Search()), _searched, call)
 
     start, some = torch.tensor([0]), torch.tensor([2, 5, 1])
     teller, few = shared.Teller(), shared.Teller(vocabulary=4, seed=3)
@@ -133,250 +151,138 @@ def cases() -> list[Case]:
     ]
 
 
-class _Search:
-    """Beam search in steps, which the mistakes below replace one by one."""
-
-    def __call__(self, model, ids, n_new, width, alpha=1.0, end=None):
-        live, complete = [(ids, 0.0)], []
-        for length in range(1, n_new + 1):
-            grown = self.grow(model, live, width)
-            last = length == n_new
-            for rank, (text, total) in enumerate(grown):
-                if rank < width and (last or self.ended(text, end)):
-                    complete.append((text, self.score(total, length, alpha, len(text))))
-            complete = self.best(complete, width)
-            live = [one for one in grown if not self.ended(one[0], end)][
-                : self.room(width, complete)
-            ]
-            if not live or (not last and self.over(live, complete, length, alpha, width)):
-                break
-        return complete
-
-    def grow(self, model, live, width):
-        """All continuations of all texts by one token, the best first."""
-        grown = [one for text, total in live for one in self.steps(model, text, total)]
-        return sorted(grown, key=lambda one: -one[1])
-
-    def steps(self, model, text, total):
-        log_p = self.log_p(model(text[None])[0])
-        pairs = enumerate(log_p.tolist())
-        return [(torch.cat((text, torch.tensor([i]))), self.add(total, one)) for i, one in pairs]
-
-    def log_p(self, logits):
-        return logits[-1].log_softmax(-1)
-
-    def add(self, total, one):
-        return total + one
-
-    def score(self, total, length, alpha, whole):
-        return total / length**alpha
-
-    def ended(self, text, end):
-        return end is not None and int(text[-1]) == end
-
-    def best(self, complete, width):
-        return sorted(complete, key=lambda one: -one[1])[:width]
-
-    def room(self, width, complete):
-        return width
-
-    def over(self, live, complete, length, alpha, width):
-        return len(complete) == width and live[0][1] / length**alpha <= complete[-1][1]
+mistake = shared.mistake_in_steps(exercise)
 
 
-def _made(steps: type) -> Part:
-    """The part that takes these steps."""
-    return steps()
-
-
-@exercise.mistake(
+@mistake(
     "Every beam goes on with its own best token, so beams never compete: that is greedy "
     "search from `width` beginnings. Choose among the candidates of all beams together."
 )
-@_made
 class GreedyInDisguise(_Search):
-    def grow(self, model, live, width):
-        if len(live) == 1 and live[0][1] == 0.0:
-            return super().grow(model, live, width)
-        best = [max(self.steps(model, *one), key=lambda step: step[1]) for one in live]
+    def grow(self, model, beams, width):
+        if beams[0][1] == 0.0:
+            return super().grow(model, beams, width)
+        best = [max(self.steps(model, *one), key=lambda step: step[1]) for one in beams]
         return sorted(best, key=lambda one: -one[1])
 
 
-@exercise.mistake("You keep one text, whatever the `width`.")
-@_made
+@mistake("You keep one text, whatever the `width`.")
 class OnlyGreedy(_Search):
-    def grow(self, model, live, width):
-        return super().grow(model, live, width)[:1]
+    def grow(self, model, beams, width):
+        return super().grow(model, beams, width)[:1]
 
 
-@exercise.mistake("You add probabilities up. Chances multiply along a text: add their logarithms.")
-@_made
+@mistake("You add probabilities up. Chances multiply along a text: add their logarithms.")
 class SumsProbabilities(_Search):
     def log_p(self, logits):
         return logits[-1].softmax(-1)
 
 
-@exercise.mistake(
-    "You add logits up. Those of different places cannot be compared: use `log_softmax`."
-)
-@_made
+@mistake("You add logits up. Those of different places cannot be compared: use `log_softmax`.")
 class SumsLogits(_Search):
     def log_p(self, logits):
         return logits[-1]
 
 
-@exercise.mistake(
+@mistake(
     "You do not divide by the length, so short texts win. The score is the sum divided by "
     "length ** alpha."
 )
-@_made
 class NoLengthNormalisation(_Search):
     def score(self, total, length, alpha, whole):
         return total
 
-    def over(self, live, complete, length, alpha, width):
-        return len(complete) == width and live[0][1] <= complete[-1][1]
 
-
-@exercise.mistake(
-    "You always divide by the length itself. Divide by length ** alpha: 0 does nothing."
-)
-@_made
+@mistake("You always divide by the length itself. Divide by length ** alpha: 0 does nothing.")
 class IgnoresAlpha(_Search):
     def score(self, total, length, alpha, whole):
         return total / length
 
-    def over(self, live, complete, length, alpha, width):
-        return len(complete) == width and live[0][1] / length <= complete[-1][1]
 
-
-@exercise.mistake("You divide by length · alpha. The length is raised to the power alpha.")
-@_made
+@mistake("You divide by length · alpha. The length is raised to the power alpha.")
 class MultipliesWithAlpha(_Search):
     def score(self, total, length, alpha, whole):
         return total / (length * alpha) if alpha else total
 
-    def over(self, live, complete, length, alpha, width):
-        return (
-            len(complete) == width and self.score(live[0][1], length, alpha, 0) <= complete[-1][1]
-        )
 
-
-@exercise.mistake("You divide by the length of the whole text. Only the new tokens have a score.")
-@_made
+@mistake("You divide by the length of the whole text. Only the new tokens have a score.")
 class CountsThePrompt(_Search):
     def score(self, total, length, alpha, whole):
         return total / whole**alpha
 
-    def over(self, live, complete, length, alpha, width):
-        text, total = live[0]
-        return len(complete) == width and total / len(text) ** alpha <= complete[-1][1]
 
-
-@exercise.mistake(
-    "You use the logits at the first place. What follows the text is at the last one."
-)
-@_made
+@mistake("You use the logits at the first place. What follows the text is at the last one.")
 class LooksAtTheFirstPlace(_Search):
     def log_p(self, logits):
         return logits[0].log_softmax(-1)
 
 
-@exercise.mistake("You compare the last tokens only. A beam carries the sum of all its new tokens.")
-@_made
+@mistake("You compare the last tokens only. A beam carries the sum of all its new tokens.")
 class ForgetsTheSum(_Search):
     def add(self, total, one):
         return one
 
 
-@exercise.mistake("You keep the worst candidates.")
-@_made
+@mistake("You keep the worst candidates.")
 class WorstFirst(_Search):
-    def grow(self, model, live, width):
-        return super().grow(model, live, width)[::-1]
+    def grow(self, model, beams, width):
+        return super().grow(model, beams, width)[::-1]
 
 
 @exercise.mistake("You found the right texts, but the best must come first.")
-@_made
-class NotSorted(_Search):
-    def __call__(self, model, ids, n_new, width, alpha=1.0, end=None):
-        found = super().__call__(model, ids, n_new, width, alpha, end)
-        return sorted(found, key=lambda one: one[0].tolist())
+def not_sorted(model, ids, n_new, width, alpha=1.0, end=None):
+    found = _Search()(model, ids, n_new, width, alpha, end)
+    return sorted(found, key=lambda one: one[0].tolist())
 
 
 @exercise.mistake("You return the best text only. Return all that were found, up to `width`.")
-@_made
-class OnlyTheBest(_Search):
-    def __call__(self, model, ids, n_new, width, alpha=1.0, end=None):
-        return super().__call__(model, ids, n_new, width, alpha, end)[:1]
+def only_the_best(model, ids, n_new, width, alpha=1.0, end=None):
+    return _Search()(model, ids, n_new, width, alpha, end)[:1]
 
 
 @exercise.mistake("You return the new tokens alone. Return the texts with what they began with.")
-@_made
-class NewTokensAlone(_Search):
-    def __call__(self, model, ids, n_new, width, alpha=1.0, end=None):
-        found = super().__call__(model, ids, n_new, width, alpha, end)
-        return [(text[len(ids) :], score) for text, score in found]
+def new_tokens_alone(model, ids, n_new, width, alpha=1.0, end=None):
+    found = _Search()(model, ids, n_new, width, alpha, end)
+    return [(text[len(ids) :], score) for text, score in found]
 
 
-@exercise.mistake("Your texts go on behind the token `end`. There they are complete.")
-@_made
+@mistake("Your texts go on behind the token `end`. There they are complete.")
 class IgnoresTheEnd(_Search):
     def ended(self, text, end):
         return False
 
 
-@exercise.mistake(
+@mistake(
     "Texts that are complete take the room of others. Put them aside: `width` texts go on "
     "as long as there are so many."
 )
-@_made
 class CompleteOnesTakeRoom(_Search):
-    """A text that is complete takes the place of one that could go on."""
-
-    def room(self, width, complete):
-        return max(width - len(complete), 0)
+    def room(self, width, aside):
+        return max(width - len(aside), 0)
 
 
-@exercise.mistake(
+@mistake(
     "You always search to the last step. It is over when `width` texts are complete and "
     "none that goes on has a better score than the worst of them."
 )
-@_made
 class NeverOver(_Search):
-    def over(self, live, complete, length, alpha, width):
+    def over(self, beams, aside, length, alpha, width):
         return False
 
 
-@exercise.mistake(
-    "You stop as soon as `width` texts are complete. One that goes on may still be better."
-)
-@_made
+@mistake("You stop as soon as `width` texts are complete. One that goes on may still be better.")
 class OverWhenFull(_Search):
-    def over(self, live, complete, length, alpha, width):
-        return len(complete) == width
+    def over(self, beams, aside, length, alpha, width):
+        return len(aside) == width
 
 
-@exercise.mistake(
+@mistake(
     "You put every text aside that ends. Only those among the best `width` candidates "
     "count: the others lost to texts that go on."
 )
-@_made
 class EndsBeyondTheWidth(_Search):
-    """Every text that ends is complete, however bad it is."""
-
-    def __call__(self, model, ids, n_new, width, alpha=1.0, end=None):
-        live, complete = [(ids, 0.0)], []
-        for length in range(1, n_new + 1):
-            grown = self.grow(model, live, width)
-            done = [one for one in grown if self.ended(one[0], end)]
-            live = [one for one in grown if not self.ended(one[0], end)][:width]
-            done += live if length == n_new else []
-            complete += [(text, total / length**alpha) for text, total in done]
-            complete = self.best(complete, width)
-            if length < n_new and self.over(live, complete, length, alpha, width):
-                break
-        return complete
+    def may_be_put_aside(self, grown, width):
+        return grown
 
 
 @exercise.alternative

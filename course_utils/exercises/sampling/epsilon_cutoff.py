@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from course_utils.exercises import inputs
-from course_utils.exercises.exercise import Case, Exercise
+from course_utils.exercises.exercise import Case, Exercise, Part
 from course_utils.exercises.sampling import shared
 
 exercise = Exercise(
@@ -16,8 +16,8 @@ exercise = Exercise(
     hints=(
         "Take the softmax, and remove tokens whose probability is below epsilon.",
         "Where all tokens are below epsilon, nothing would be left, and softmax would give NaN. So "
-        "the best token stays in any case.",
-        "`logits == logits.amax(-1, keepdim=True)` is True at the best token of every row. A token "
+        "the best token stays in any case, and whatever is as good.",
+        "`logits == logits.amax(-1, keepdim=True)` is True at the best tokens of a row. A token "
         "goes if it is improbable and not the best: `&` and `~`.",
     ),
 )
@@ -31,11 +31,29 @@ def _epsilon_by_hand(logits: Tensor, epsilon: float) -> Tensor:
     )
 
 
+def _keeps_some_at_epsilon(part: Part, logits: Tensor) -> bool:
+    """Whether a token that has just `epsilon` stays, in one row at least.
+
+    Rounding decides in a row where `part` computes probabilities in another way than softmax does.
+    Where it removes all of them, that is not rounding.
+    """
+    rows = logits.detach().split(1)
+    filtered = [part(row, row.softmax(-1)[0, 0].item()) for row in rows]
+    return any(row[0, 0].isfinite() for row in filtered)
+
+
 @exercise.cases
 def cases() -> list[Case]:
     normal = inputs.normal
     ties = torch.tensor([[1.0, 1.0, 1.0, 1.0], [2.0, 2.0, 0.0, -1.0]])
-    return shared.filter_cases(
+    at_epsilon = Case(
+        "the first of five tokens has just epsilon, in 40 rows",
+        {"logits": normal(40, 5) + torch.tensor([1.0, 0.0, 0.0, 0.0, 3.0])},
+        lambda logits: True,
+        _keeps_some_at_epsilon,
+        "does epsilon_cutoff(row, p of its first token) keep that token, in any row?",
+    )
+    cases = shared.filter_cases(
         "epsilon_cutoff",
         _epsilon_by_hand,
         "epsilon",
@@ -45,6 +63,7 @@ def cases() -> list[Case]:
             ("more than some rows have", 2 * normal(4, 9), (0.4,)),
             ("rows that differ", 2 * normal(4, 9), (0.02, 0.1)),
             ("everything", shared.SMALL, (0.0,)),
+            ("everything, however unlikely", shared.UNLIKELY, (0.0,)),
             ("some are best together", ties, (0.3, 0.6)),
             ("as many rows as tokens", 2 * normal(5, 5), (0.12,)),
             ("all below zero", -9 - normal(2, 6).abs(), (0.15, 0.9)),
@@ -53,6 +72,7 @@ def cases() -> list[Case]:
             ("float64", 2 * normal(2, 6, dtype=torch.float64), (0.1, 0.95)),
         ),
     )
+    return [*cases, at_epsilon]
 
 
 @exercise.mistake(
@@ -108,6 +128,15 @@ def first_best_only(logits, epsilon):
     return logits.masked_fill((logits.softmax(-1) < epsilon) & ~best, -math.inf)
 
 
+@exercise.mistake(
+    "A token whose probability is just `epsilon` stays, and yours removes it. What goes is below "
+    "`epsilon`: `<`; what stays has `epsilon` or more: `>=`."
+)
+def drops_what_has_epsilon(logits, epsilon):
+    best = logits == logits.amax(-1, keepdim=True)
+    return logits.masked_fill((logits.softmax(-1) <= epsilon) & ~best, -math.inf)
+
+
 @exercise.mistake("You remove the likely tokens.")
 def removes_the_likely(logits, epsilon):
     return logits.masked_fill(logits.softmax(-1) >= epsilon, -math.inf)
@@ -159,6 +188,23 @@ def epsilon_by_lower_threshold(logits, epsilon):
     """Where the best token has less than epsilon, its own probability is the threshold."""
     p = logits.softmax(-1)
     return logits.masked_fill(p < p.amax(-1, keepdim=True).clamp_max(epsilon), -math.inf)
+
+
+@exercise.alternative
+def epsilon_in_float64(logits, epsilon):
+    p = logits.double().softmax(-1)
+    return logits.where((p >= epsilon) | (p == p.amax(-1, keepdim=True)), -math.inf)
+
+
+@exercise.alternative
+def epsilon_in_plain_python(logits, epsilon):
+    def row_of(row):
+        weights = [math.exp(logit - max(row)) for logit in row]
+        threshold = min(epsilon * sum(weights), max(weights))
+        pairs = zip(row, weights, strict=True)
+        return [logit if weight >= threshold else -math.inf for logit, weight in pairs]
+
+    return torch.tensor([row_of(row) for row in logits.tolist()], dtype=logits.dtype)
 
 
 @exercise.alternative

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from course_utils.exercises import inputs
-from course_utils.exercises.exercise import Case, Exercise, Part
+from course_utils.exercises.exercise import Case, Exercise
 from course_utils.exercises.sampling import shared
 
 exercise = Exercise(
@@ -30,10 +30,20 @@ def _best(logits: Tensor, ids: Tensor) -> Tensor:
 
 
 def _by_logits_and_text(logits: Tensor, ids: Tensor) -> Tensor:
-    """Depends on the size of the logits and on the whole text."""
+    """Depends on the size of the logits, and on every token of the text: a 0 counts as well."""
     size = (3 * logits.abs().sum(-1)).long()
     places = torch.arange(1, ids.shape[1] + 1)
-    return (size + (ids * places).sum(-1)) % logits.shape[-1]
+    return (size + ((ids + 2) * places).sum(-1)) % logits.shape[-1]
+
+
+class _LastPlaceAlone(shared.Teller):
+    """As a model that remembers: it gives no logits for what it had read before."""
+
+    def __repr__(self) -> str:
+        return "a model that remembers, and gives the logits of the newest place alone"
+
+    def __call__(self, ids: Tensor) -> Tensor:
+        return super().__call__(ids)[:, -1:]
 
 
 def _generate_by_hand(
@@ -44,15 +54,17 @@ def _generate_by_hand(
     for text in texts:
         for _ in range(n_new):
             seen = text[-context:] if context else text
-            logits = model(torch.tensor([seen]))[0][len(seen) - 1]
-            text.append(int(choose(logits[None], torch.tensor([text]))))
+            logits = model(torch.tensor([seen]))[:, -1]
+            text.append(int(choose(logits, torch.tensor([text]))))
     return torch.tensor(texts)
 
 
 @exercise.cases
 def cases() -> list[Case]:
-    def case(title: str, ids: Tensor, n_new: int, choose: Callable, **context: Any) -> Case:
-        model = shared.Teller(longest=context.get("context"))
+    def case(
+        title: str, ids: Tensor, n_new: int, choose: Callable, model: Any = None, **context: Any
+    ) -> Case:
+        model = model or shared.Teller(longest=context.get("context"))
         arguments = {"model": model, "ids": ids, "n_new": n_new, "choose": choose, **context}
         given = "".join(f", {name}={value}" for name, value in context.items())
         call = f"generate(model, ids, {n_new}, choose{given})"
@@ -73,6 +85,7 @@ def cases() -> list[Case]:
         case("a context that is never full", several, 4, _best, context=20),
         case("no context", several, 4, _by_logits_and_text, context=None),
         case("a transposed view", several.T, 3, _by_logits_and_text),
+        case("the last place alone", several, 4, _by_logits_and_text, _LastPlaceAlone()),
     ]
 
 
@@ -98,81 +111,67 @@ class _Writer:
         return torch.cat((ids, chosen[:, None]), dim=1)
 
 
-def _made(steps: type) -> Part:
-    """The part that takes these steps."""
-    return steps()
+mistake = shared.mistake_in_steps(exercise)
 
 
-@exercise.mistake(
+@mistake(
     "You choose from the logits at the first place: what follows the first token, which is "
     "known. Look at the last place, `[:, -1]`."
 )
-@_made
 class UsesFirstPositionLogits(_Writer):
     def look(self, logits):
         return logits[:, 0]
 
 
-@exercise.mistake(
+@mistake(
     "You average the logits of all places. Each says what follows its own token: only the "
     "last one is new."
 )
-@_made
 class MeanOfPositions(_Writer):
     def look(self, logits):
         return logits.mean(1)
 
 
-@exercise.mistake(
-    "`[-1]` is the last text of the batch. The last place of every text is `[:, -1]`."
-)
-@_made
+@mistake("`[-1]` is the last text of the batch. The last place of every text is `[:, -1]`.")
 class LastRow(_Writer):
     def look(self, logits):
         return logits[-1]
 
 
-@exercise.mistake(
+@mistake(
     "You give the model the whole text, however long. With a `context` it can read only "
     "the last so many tokens."
 )
-@_made
 class NoCropToContext(_Writer):
     def seen(self, ids, context):
         return ids
 
 
-@exercise.mistake(
+@mistake(
     "You keep the beginning of the text and cut its end. The model needs the last "
     "`context` tokens: `ids[:, -context:]`."
 )
-@_made
 class CropsTheWrongEnd(_Writer):
     def seen(self, ids, context):
         return ids if context is None else ids[:, :context]
 
 
-@exercise.mistake("You give the model one token less than it could read.")
-@_made
+@mistake("You give the model one token less than it could read.")
 class CropsOneTooMany(_Writer):
     def seen(self, ids, context):
         return ids if context is None else ids[:, -max(context - 1, 1) :]
 
 
-@exercise.mistake(
-    "You give the model the last token only. Without a memory it needs the whole text."
-)
-@_made
+@mistake("You give the model the last token only. Without a memory it needs the whole text.")
 class SeesTheLastTokenOnly(_Writer):
     def seen(self, ids, context):
         return ids[:, -1:]
 
 
-@exercise.mistake(
+@mistake(
     "You cut the text itself to the context, so its beginning is lost. Cut only what the "
     "model reads."
 )
-@_made
 class TextLosesItsBeginning(_Writer):
     def __call__(self, model, ids, n_new, choose, context=None):
         for _ in range(n_new):
@@ -181,44 +180,62 @@ class TextLosesItsBeginning(_Writer):
         return ids
 
 
-@exercise.mistake(
-    "You give probabilities to `choose`, which takes logits and does its own softmax."
-)
-@_made
+@mistake("You give probabilities to `choose`, which takes logits and does its own softmax.")
 class ProbabilitiesToChoose(_Writer):
     def pick(self, choose, logits, ids, context):
         return choose(logits.softmax(-1), ids)
 
 
-@exercise.mistake("You always take the best token. Let `choose` decide.")
-@_made
+@mistake("You always take the best token. Let `choose` decide.")
 class SamplesFromLogitsNotChoose(_Writer):
     def pick(self, choose, logits, ids, context):
         return logits.argmax(-1)
 
 
-@exercise.mistake(
+@mistake(
     "You give `choose` the cut text. It should know all of it: a penalty counts what was "
     "said long ago, too."
 )
-@_made
 class ChoosesFromTheCut(_Writer):
     def pick(self, choose, logits, ids, context):
         return choose(logits, self.seen(ids, context))
 
 
-@exercise.mistake("You return the new tokens alone. Return the text with them.")
-@_made
+@mistake(
+    "You give `choose` the room for tokens that are still to come, too. It should be given the "
+    "text so far and no more: a penalty would take what stands there for something said."
+)
+class ChoosesFromTheBuffer(_Writer):
+    def __call__(self, model, ids, n_new, choose, context=None):
+        buffer = torch.cat((ids, ids.new_zeros(len(ids), n_new)), dim=1)
+        for end in range(ids.shape[1], buffer.shape[1]):
+            logits = model(self.seen(buffer[:, :end], context))[:, -1]
+            buffer[:, end] = choose(logits, buffer)
+        return buffer
+
+
+@mistake(
+    "You count the places from the front. A model that remembers gives those of the new tokens "
+    "alone: the last place is `[:, -1]`."
+)
+class CountsFromTheFront(_Writer):
+    def __call__(self, model, ids, n_new, choose, context=None):
+        for _ in range(n_new):
+            seen = self.seen(ids, context)
+            ids = self.put(ids, choose(model(seen)[:, seen.shape[1] - 1], ids))
+        return ids
+
+
+@mistake("You return the new tokens alone. Return the text with them.")
 class NewTokensOnly(_Writer):
     def __call__(self, model, ids, n_new, choose, context=None):
         return super().__call__(model, ids, n_new, choose, context)[:, ids.shape[1] :]
 
 
-@exercise.mistake(
+@mistake(
     "You ask the model about the same text every time. What it chose must be there when it "
     "is asked again."
 )
-@_made
 class ForgetsToAppend(_Writer):
     def __call__(self, model, ids, n_new, choose, context=None):
         text = ids
@@ -227,8 +244,7 @@ class ForgetsToAppend(_Writer):
         return text
 
 
-@exercise.mistake("You append to the first text every time, so only the last token stays.")
-@_made
+@mistake("You append to the first text every time, so only the last token stays.")
 class KeepsOnlyTheLast(_Writer):
     def __call__(self, model, ids, n_new, choose, context=None):
         start = ids
@@ -238,32 +254,26 @@ class KeepsOnlyTheLast(_Writer):
         return ids
 
 
-@exercise.mistake("You put new tokens in front of the text.")
-@_made
+@mistake("You put new tokens in front of the text.")
 class PutsInFront(_Writer):
     def put(self, ids, chosen):
         return torch.cat((chosen[:, None], ids), dim=1)
 
 
-@exercise.mistake("You write one token more than `n_new`.")
-@_made
+@mistake("You write one token more than `n_new`.")
 class OneTooMany(_Writer):
     def __call__(self, model, ids, n_new, choose, context=None):
         return super().__call__(model, ids, n_new + 1, choose, context)
 
 
-@exercise.mistake(
-    "You stop when the whole text has `n_new` tokens. That is the number of new ones."
-)
-@_made
+@mistake("You stop when the whole text has `n_new` tokens. That is the number of new ones.")
 class UpToNTokens(_Writer):
     def __call__(self, model, ids, n_new, choose, context=None):
         missing = max(n_new - ids.shape[1], 0)
         return super().__call__(model, ids, missing, choose, context)
 
 
-@exercise.mistake("You append along axis 0, as if a new text began. Tokens are axis 1.")
-@_made
+@mistake("You append along axis 0, as if a new text began. Tokens are axis 1.")
 class AppendsARow(_Writer):
     def put(self, ids, chosen):
         return torch.cat((ids, chosen[None]), dim=0)
@@ -272,6 +282,16 @@ class AppendsARow(_Writer):
 @exercise.alternative
 def generate_in_steps(model, ids, n_new, choose, context=None):
     return _Writer()(model, ids, n_new, choose, context)
+
+
+@exercise.alternative
+def generate_into_a_buffer(model, ids, n_new, choose, context=None):
+    start = ids.shape[1]
+    text = torch.cat((ids, torch.empty(len(ids), n_new, dtype=torch.long)), dim=1)
+    for end in range(start, start + n_new):
+        first = 0 if context is None else max(end - context, 0)
+        text[:, end] = choose(model(text[:, first:end])[:, -1], text[:, :end])
+    return text
 
 
 @exercise.alternative

@@ -34,6 +34,7 @@ def cases() -> list[Case]:
             ("four tokens", shared.SMALL, (0.4, 0.05)),
             ("a sure row and unsure ones", heights, (0.1, 0.3, 0.6)),
             ("everything", heights, (0.0,)),
+            ("everything, however unlikely", shared.UNLIKELY, (0.0,)),
             ("the best alone", heights, (1.0,)),
             ("two are best", torch.tensor([[1.0, 3.0, 3.0], [0.0, 0.0, 0.0]]), (1.0, 0.5)),
             ("rows that differ", 2 * normal(4, 9), (0.02, 0.2)),
@@ -156,6 +157,15 @@ def min_p_by_distance(logits, share):
     """In logits a factor is a distance."""
     distance = math.log(share) if share else -math.inf
     return torch.where(logits >= logits.amax(-1, keepdim=True) + distance, logits, -math.inf)
+
+
+@exercise.alternative
+def min_p_in_plain_python(logits, share):
+    rows = [
+        [logit if math.exp(logit - max(row)) >= share else -math.inf for logit in row]
+        for row in logits.tolist()
+    ]
+    return torch.tensor(rows, dtype=logits.dtype)
 
 
 @exercise.alternative

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from course_utils import training
 from course_utils.exercises import inputs
 from course_utils.exercises.exercise import Case, Exercise
+from course_utils.exercises.sampling import shared
 from course_utils.exercises.sampling.entropy import entropy_by_torch
 
 exercise = Exercise(
@@ -33,12 +34,13 @@ def cases() -> list[Case]:
         arguments = {"logits": logits.double(), "targets": targets, **ignored}
         given = "".join(f", {name}={value}" for name, value in ignored.items())
         call = f"perplexity(logits, targets{given})"
-        return Case(title, arguments, _perplexity_by_torch, shown=call)
+        return Case(title, arguments, _perplexity_by_torch, shared.numbers_alone, call)
 
     normal, integers = inputs.normal, inputs.integers
     few = torch.tensor([[2.0, 0.0], [0.0, 1.0], [0.5, 0.0]])
     padded = torch.tensor([[1, 4, -100], [-100, 0, 2]])
     large = 300 * normal(3, 5)
+    time_first = 2 * normal(4, 2, 5).transpose(0, 1), integers(4, 2, below=5).T
     return [
         case("a sure model that is wrong", torch.tensor([[8.0, 0.0, 0.0, 0.0]]), torch.tensor([2])),
         case("three tokens", few, torch.tensor([0, 0, 1])),
@@ -49,6 +51,7 @@ def cases() -> list[Case]:
         case("other places do not count", 2 * normal(2, 3, 5), padded.abs() % 5, ignore_index=0),
         case("large logits", large, large.argmax(-1)),
         case("a transposed view", normal(5, 3).T, integers(3, below=5)),
+        case("a batch in another order in memory", *time_first),
     ]
 
 
@@ -132,6 +135,15 @@ def mean_probability(logits, targets, ignore_index=-100):
 )
 def softmax_before_the_loss(logits, targets, ignore_index=-100):
     return math.exp(_surprises(logits.softmax(-1), targets, ignore_index).mean().item())
+
+
+@exercise.mistake(
+    "`view` needs numbers that lie in memory in their own order. Those of a transposed tensor, or "
+    "of a part of one, do not: `reshape` and `flatten` take them as well."
+)
+def needs_contiguous_memory(logits, targets, ignore_index=-100):
+    flat = logits.view(-1, logits.shape[-1]), targets.view(-1)
+    return _perplexity_by_torch(*flat, ignore_index)
 
 
 @exercise.mistake("The number is right, but it is a tensor. Return a float: `.item()`.")

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from course_utils import decoder, modern, sampling
 from course_utils.exercises import inputs
 from course_utils.exercises.exercise import Case, Exercise, Part
+from course_utils.exercises.sampling import shared
 
 exercise = Exercise(
     "sampling.read_on",
@@ -89,7 +90,9 @@ class _ReadOn:
 
     def __call__(self, model, ids, start):
         x = self.embed(model, ids, start)
-        mask = self.mask(ids.shape[1], ids.shape[1] - start)
+        return self.read(model, x, self.mask(ids.shape[1], ids.shape[1] - start))
+
+    def read(self, model, x, mask):
         for block in self.blocks(model):
             x = block(x, mask)
         return self.say(model, x)
@@ -107,180 +110,141 @@ class _ReadOn:
         return model.head(model.norm(x))
 
 
-def _made(steps: type) -> Part:
-    """The part that takes these steps."""
-    return steps()
+mistake = shared.mistake_in_steps(exercise)
 
 
-@exercise.mistake(
+@mistake(
     "You cut before you embed, so the new tokens get the places 0, 1 …, and lose what is "
     "looked up together with the tokens before them. Embed all, then cut."
 )
-@_made
 class PositionsRestartAtZero(_ReadOn):
     def embed(self, model, ids, start):
         return model.embed(ids[:, start:])
 
 
-@exercise.mistake(
+@mistake(
     "Your mask is square: new tokens times new tokens. The keys are all tokens: "
     "`decoder.causal_mask(n_new, n_all)`."
 )
-@_made
 class SquareCausalMask(_ReadOn):
     def mask(self, n_all, n_new):
         return decoder.causal_mask(n_new)
 
 
-@exercise.mistake(
+@mistake(
     "You use the first rows of the square mask, so a new token sees hardly more than token "
     "0. The new tokens are the last rows."
 )
-@_made
 class SquareCausalMaskOnOneQuery(_ReadOn):
     def mask(self, n_all, n_new):
         return decoder.causal_mask(n_all)[:n_new]
 
 
-@exercise.mistake(
+@mistake(
     "Without a mask several new tokens see each other, also those behind them. Only one "
     "alone needs none."
 )
-@_made
 class NoMask(_ReadOn):
     def mask(self, n_all, n_new):
         return None
 
 
-@exercise.mistake("Your mask is True where a token must not look.")
-@_made
+@mistake("Your mask is True where a token must not look.")
 class MaskTurnedAround(_ReadOn):
     def mask(self, n_all, n_new):
         return ~super().mask(n_all, n_new)
 
 
-@exercise.mistake(
-    "You swapped the sizes of the mask: first the queries, which are new, then all keys."
-)
-@_made
+@mistake("You swapped the sizes of the mask: first the queries, which are new, then all keys.")
 class MaskSwapped(_ReadOn):
     def mask(self, n_all, n_new):
         return decoder.causal_mask(n_all, n_new)
 
 
-@exercise.mistake("Your new tokens do not look at what was read before.")
-@_made
+@mistake("Your new tokens do not look at what was read before.")
 class OnlyTheNewLook(_ReadOn):
-    """New tokens see each other, and nothing that was read before."""
-
     def mask(self, n_all, n_new):
         return super().mask(n_all, n_new) & (torch.arange(n_all) >= n_all - n_new)
 
 
-class FeedsWholePromptAgain(_ReadOn):
-    """Everything goes through the blocks once more, behind what is there."""
-
-    def __call__(self, model, ids, start):
-        x = model.embed(ids)
-        mask = decoder.causal_mask(ids.shape[1], start + ids.shape[1])
-        for block in model.blocks:
-            x = block(x, mask)
-        return model.head(model.norm(x))
-
-
-exercise.mistake(
+@mistake(
     "You send the whole text through the blocks. They have read its beginning, and "
     "remember it twice now. Send `[:, start:]`."
-)(_made(FeedsWholePromptAgain))
+)
+class FeedsWholePromptAgain(_ReadOn):
+    def __call__(self, model, ids, start):
+        mask = decoder.causal_mask(ids.shape[1], start + ids.shape[1])
+        return self.read(model, model.embed(ids), mask)
 
 
-@exercise.mistake(
+@mistake(
     "You send the whole text through the blocks and cut at the end. They have read its "
     "beginning, and remember it twice now. Cut before the blocks."
 )
-@_made
 class FeedsWholePromptThenCuts(FeedsWholePromptAgain):
     def __call__(self, model, ids, start):
         return super().__call__(model, ids, start)[:, start:]
 
 
-@exercise.mistake("You begin one token too early: token number `start` is the first that is new.")
-@_made
+@mistake("You begin one token too early: token number `start` is the first that is new.")
 class OneTokenAgain(_ReadOn):
     def __call__(self, model, ids, start):
         first = max(start - 1, 0)
-        x = model.embed(ids)[:, first:]
         mask = decoder.causal_mask(ids.shape[1] - first, start + ids.shape[1] - first)
-        for block in model.blocks:
-            x = block(x, mask)
-        return model.head(model.norm(x))
+        return self.read(model, model.embed(ids)[:, first:], mask)
 
 
-@exercise.mistake("`[start:]` drops texts. Tokens are axis 1: `[:, start:]`.")
-@_made
+@mistake("`[start:]` drops texts. Tokens are axis 1: `[:, start:]`.")
 class CutsTheBatch(_ReadOn):
     def embed(self, model, ids, start):
         return model.embed(ids)[start:]
 
 
-@exercise.mistake("You send the last token only. Several may be new: all from `start` on.")
-@_made
+@mistake("You send the last token only. Several may be new: all from `start` on.")
 class LastTokenOnly(_ReadOn):
     def __call__(self, model, ids, start):
-        x = model.embed(ids)[:, -1:]
-        for block in model.blocks:
-            x = block(x, None)
-        return model.head(model.norm(x))
+        return self.read(model, model.embed(ids)[:, -1:], None)
 
 
-@exercise.mistake("You return the logits of the last token. Return those of all new tokens.")
-@_made
+@mistake("You return the logits of the last token. Return those of all new tokens.")
 class OnlyLastPosition(_ReadOn):
     def say(self, model, x):
         return model.head(model.norm(x))[:, -1:]
 
 
-@exercise.mistake("Your result has lost the axis of the tokens: [rows, new, vocabulary].")
-@_made
+@mistake("Your result has lost the axis of the tokens: [rows, new, vocabulary].")
 class LostAnAxis(_ReadOn):
     def say(self, model, x):
         return model.head(model.norm(x))[:, -1]
 
 
-@exercise.mistake("You leave `model.norm` out. It comes before the head.")
-@_made
+@mistake("You leave `model.norm` out. It comes before the head.")
 class NoFinalNorm(_ReadOn):
     def say(self, model, x):
         return model.head(x)
 
 
-@exercise.mistake("You return the states. `model.head` makes logits of them.")
-@_made
+@mistake("You return the states. `model.head` makes logits of them.")
 class NoHead(_ReadOn):
     def say(self, model, x):
         return model.norm(x)
 
 
-@exercise.mistake("You return probabilities. These are logits.")
-@_made
+@mistake("You return probabilities. These are logits.")
 class Probabilities(_ReadOn):
     def say(self, model, x):
         return model.head(model.norm(x)).softmax(-1)
 
 
-@exercise.mistake("You use the first block only.")
-@_made
+@mistake("You use the first block only.")
 class OneBlock(_ReadOn):
     def blocks(self, model):
         return model.blocks[:1]
 
 
-@exercise.mistake("You norm after every block. `model.norm` comes once, at the end.")
-@_made
+@mistake("You norm after every block. `model.norm` comes once, at the end.")
 class NormAfterEveryBlock(_ReadOn):
-    def __call__(self, model, ids, start):
-        x = self.embed(model, ids, start)
-        mask = self.mask(ids.shape[1], ids.shape[1] - start)
+    def read(self, model, x, mask):
         for block in model.blocks:
             x = model.norm(block(x, mask))
         return model.head(x)

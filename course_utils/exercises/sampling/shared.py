@@ -2,12 +2,36 @@
 
 import math
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from course_utils.exercises import inputs
-from course_utils.exercises.exercise import Case
+from course_utils.exercises.exercise import Case, Exercise, Part
+
+IN_PLACE = (
+    "Your numbers are right, but you write them into the caller's logits. Make a new tensor: "
+    "`masked_fill`, without the underscore."
+)
+ZERO = (
+    "Tokens that must go get the logit 0, which is a good score: softmax still gives them a "
+    "chance. Give them minus infinity."
+)
+LARGE_NUMBER = (
+    "Tokens that must go get a large negative number. Whoever looks for what is left asks for "
+    "finite logits: give them minus infinity."
+)
+PROBABILITIES = (
+    "You return probabilities. A filter takes logits and gives logits, so that the next filter can "
+    "go on from there. Softmax comes at the very end."
+)
+
+
+def numbers_alone(part: Part, **arguments: Any) -> Any:
+    """Nobody learns through these parts, so NumPy and plain Python are right as well."""
+    given = arguments.items()
+    return part(**{name: v.detach() if isinstance(v, Tensor) else v for name, v in given})
 
 
 def softmax_of_row(row: Tensor) -> list[float]:
@@ -36,41 +60,33 @@ def filter_cases(
     argument: str,
     tables: Iterable[tuple[str, Tensor, Iterable[float]]],
 ) -> list[Case]:
+    """A case for each value of each table: title, logits, values of the filter's argument."""
+
     def case(title: str, logits: Tensor, value: float) -> Case:
         arguments = {"logits": logits, argument: value}
-        return Case(f"{title}, {value}", arguments, oracle, shown=f"{name}(logits, {value})")
+        call = f"{name}(logits, {value})"
+        return Case(f"{title}, {value}", arguments, torch.no_grad()(oracle), numbers_alone, call)
 
     return [case(title, logits, value) for title, logits, values in tables for value in values]
 
 
+def mistake_in_steps(exercise: Exercise) -> Callable[[str], Callable[[type], type]]:
+    """`exercise.mistake` for classes whose objects are called as the part is, step by step."""
+
+    def mistake(says: str) -> Callable[[type], type]:
+        def add(steps: type) -> type:
+            exercise.mistake(says)(steps())
+            return steps
+
+        return add
+
+    return mistake
+
+
 SMALL = logits_of([0.5, 0.3, 0.15, 0.05], [0.1, 0.22, 0.38, 0.3])
-
-
 REMOVED = torch.tensor([[1.0, -math.inf, 3.0, 2.0, -math.inf], [0.5, 0.2, -math.inf, 2.5, 1.0]])
-
-
-IN_PLACE = (
-    "Your numbers are right, but you write them into the caller's logits. Make a new tensor: "
-    "`masked_fill`, without the underscore."
-)
-
-
-ZERO = (
-    "Tokens that must go get the logit 0, which is a good score: softmax still gives them a "
-    "chance. Give them minus infinity."
-)
-
-
-LARGE_NUMBER = (
-    "Tokens that must go get a large negative number. Whoever looks for what is left asks for "
-    "finite logits: give them minus infinity."
-)
-
-
-PROBABILITIES = (
-    "You return probabilities. A filter takes logits and gives logits, so that the next filter can "
-    "go on from there. Softmax comes at the very end."
-)
+UNLIKELY = torch.tensor([[40.0, -200.0, 1.0, 20.0]])
+"""Softmax in float32 gives the second token 0."""
 
 
 def nucleus(row: Tensor, p: float, crossing: bool = True) -> list[int]:

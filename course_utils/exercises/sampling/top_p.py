@@ -55,7 +55,7 @@ def cases() -> list[Case]:
         ),
     )
     alike = {"logits": torch.zeros(1, 4), "p": 0.5}
-    count = lambda part, **given: _left_per_row(part(**given))  # noqa: E731
+    count = lambda part, **given: _left_per_row(shared.numbers_alone(part, **given))  # noqa: E731
     oracle = lambda logits, p: torch.tensor([2])  # noqa: E731
     return [*cases, Case("how many of four alike", alike, oracle, count, "top_p(logits, 0.5)")]
 
@@ -208,6 +208,18 @@ def top_p_from_the_worst(logits, p):
     remove[:, -1] = False
     ordered = ordered.masked_fill(remove, -math.inf)
     return torch.zeros_like(logits).scatter(-1, order, ordered)
+
+
+@exercise.alternative
+def top_p_token_by_token(logits, p):
+    filtered = torch.full_like(logits, -math.inf)
+    for row, out in zip(logits, filtered, strict=True):
+        total = 0.0
+        for token in row.argsort(descending=True).tolist():
+            if total < p or p >= 1:
+                out[token] = row[token]
+            total += row.softmax(0)[token].item()
+    return filtered
 
 
 @exercise.alternative

@@ -25,45 +25,52 @@ exercise = Exercise(
 )
 
 
-def _without_gradients(part: Part, n: Tensor, loss: Tensor, **floor: float) -> Any:
-    """Losses that were measured have no gradient, and can be given to NumPy."""
-    return part(n.detach(), loss.detach(), **floor)
+def _measured(part: Part, n: Tensor, loss: Tensor, *floor: float, **named: float) -> Any:
+    """Losses that were measured have no gradient, and can be given to NumPy.
 
-
-def _to_four_digits(part: Part, **arguments: Any) -> Any:
-    """A fit of float32 numbers may be computed in float32."""
-    fitted = _without_gradients(part, **arguments)
-    if not (isinstance(fitted, tuple) and all(isinstance(one, float) for one in fitted)):
+    Tensors are rounded, whatever their dtype: that they are no floats is what is said of them.
+    """
+    fitted = part(n.detach(), loss.detach(), *floor, **named)
+    if not isinstance(fitted, tuple):
         return fitted
-    return tuple(float(f"{one:.4g}") for one in fitted)
+    short = (torch.tensor(_short(one.item())) if _is_number(one) else one for one in fitted)
+    return tuple(short)
+
+
+def _to_four_digits(part: Part, *given: Any, **named: Any) -> Any:
+    """Where a number is float32, all of it may be computed in float32, or none."""
+    fitted = _measured(part, *given, **named)
+    if not isinstance(fitted, tuple):
+        return fitted
+    return tuple(_short(one) if isinstance(one, float) else one for one in fitted)
+
+
+def _is_number(one: Any) -> bool:
+    return isinstance(one, Tensor) and one.numel() == 1
+
+
+def _short(number: float) -> float:
+    return float(f"{number:.4g}")
 
 
 @exercise.cases
 def cases() -> list[Case]:
-    def case(title: str, n: list, loss: list, dtype=torch.float64, **floor: float) -> Case:
-        arguments: dict[str, Any] = {
-            "n": torch.tensor(n, dtype=dtype),
-            "loss": torch.tensor(loss, dtype=dtype),
-            **floor,
-        }
+    single, double = torch.float32, torch.float64
+
+    def case(
+        title: str, n: list, loss: list, n_in: Any = double, loss_in: Any = double, **floor: float
+    ) -> Case:
+        numbers = {"n": torch.tensor(n, dtype=n_in), "loss": torch.tensor(loss, dtype=loss_in)}
         call = "fit_power_law(n, loss" + "".join(f", floor={value}" for value in floor.values())
-        if dtype == torch.float64:
-            return Case(title, arguments, line_by_numpy, _without_gradients, f"{call})")
-        rounded = functools.partial(_to_four_digits, line_by_numpy)
-        return Case(
-            title,
-            arguments,
-            lambda n, loss, floor=0.0: rounded(n=n, loss=loss, floor=floor),
-            _to_four_digits,
-            f"{call})",
-        )
+        use = _to_four_digits if single in (n_in, loss_in) else _measured
+        return Case(title, numbers | floor, functools.partial(use, line_by_numpy), use, f"{call})")
 
     measured = [3.91, 3.26, 2.74, 2.57, 2.31, 2.27, 2.12]
     sizes = [1e3, 3e3, 1.1e4, 2.7e4, 9e4, 2.2e5, 8e5]
+    four, fall = [4.0, 16.0, 64.0, 256.0], [4.0, 2.0, 1.0, 0.5]
     return [
-        case("a line without noise", [4.0, 16.0, 64.0, 256.0], [4.0, 2.0, 1.0, 0.5]),
-        case("the same above a floor of 2", [4.0, 16.0, 64.0, 256.0], [6.0, 4.0, 3.0, 2.5],
-             floor=2.0),
+        case("a line without noise", four, fall),
+        case("the same above a floor of 2", four, [2 + one for one in fall], floor=2.0),
         case("measured, with noise", sizes, measured),
         case("measured, with a known floor", sizes, measured, floor=1.7),
         case("in no order", [9e4, 1e3, 8e5, 2.7e4], [2.31, 3.91, 2.12, 2.57], floor=0.9),
@@ -71,8 +78,10 @@ def cases() -> list[Case]:
         case("two sizes", [50.0, 300.0], [3.0, 2.5], floor=0.5),
         case("less than 1", [20.0, 70.0, 500.0], [0.31, 0.16, 0.07], floor=0.02),
         case("a loss that grows", [10.0, 100.0, 1000.0], [1.0, 1.3, 1.9]),
-        case("float32", sizes, measured, torch.float32, floor=1.25),
-    ]  # fmt: skip
+        case("float32", sizes, measured, single, single, floor=1.25),
+        case("sizes in float64, losses in float32", sizes, measured, double, single, floor=1.1),
+        case("sizes in float32, losses in float64", sizes, measured, single, double, floor=1.1),
+    ]
 
 
 @exercise.mistake(
@@ -197,16 +206,7 @@ def _mixed_bases(logarithm, power):
     )
 
 
-exercise.mistakes += [_mixed_bases(10, math.e)]
-
-
-exercise.mistakes += [_mixed_bases(2, math.e)]
-
-
-exercise.mistakes += [_mixed_bases(math.e, 10)]
-
-
-exercise.mistakes += [_mixed_bases(2, 10)]
+exercise.mistakes += map(_mixed_bases, (10, 2, math.e, 2), (math.e, math.e, 10, 10))
 
 
 @exercise.mistake(
@@ -310,6 +310,17 @@ def mixed_denominators(n, loss, floor=0.0):
     return (y.mean() - slope * x.mean()).exp().item(), -slope.item()
 
 
+@exercise.mistake(
+    "Sizes and losses may have different dtypes, and a product of vectors takes two of one. "
+    "`.double()` makes both alike."
+)
+def needs_one_dtype(n, loss, floor=0.0):
+    x, y = n.log(), (loss - floor).log()
+    x = x - x.mean()
+    slope = (x @ (y - y.mean())) / (x @ x)
+    return (y.mean() - slope * n.log().mean()).exp().item(), -slope.item()
+
+
 @exercise.mistake("You give alpha first. Return a, then alpha.")
 def alpha_first(n, loss, floor=0.0):
     a, alpha = line_by_numpy(n, loss, floor)
@@ -339,6 +350,7 @@ def line_by_numpy(n: Tensor, loss: Tensor, floor: float = 0.0) -> tuple[float, f
 
 @exercise.alternative
 def fit_by_lstsq(n, loss, floor=0.0):
+    n, loss = n.double(), loss.double()
     x = torch.stack((torch.ones_like(n), n.log()), dim=1)
     height, slope = torch.linalg.lstsq(x, torch.log(loss - floor)[:, None]).solution[:, 0]
     return height.exp().item(), -slope.item()

@@ -149,55 +149,68 @@ def _report(sizes, n_rows, n_tokens, mode, bytes_per_number, **wrong):
     )
 
 
-@exercise.mistake(
+def _wrong_entries(says):
+    """`exercise.mistake` for what a mistake counts: some entries, in numbers."""
+
+    def add(entries):
+        def report(sizes, n_rows, n_tokens, mode="training", bytes_per_number=4):
+            wrong = entries(sizes, n_rows, n_tokens)
+            return _report(sizes, n_rows, n_tokens, mode, bytes_per_number, **wrong)
+
+        report.__name__ = entries.__name__
+        return exercise.mistake(says)(report)
+
+    return add
+
+
+@_wrong_entries(
     "You forget the optimiser. AdamW keeps two means for every weight: of the gradient, "
     "and of its square."
 )
-def forgot_optimiser(sizes, n_rows, n_tokens, mode="training", bytes_per_number=4):
-    return _report(sizes, n_rows, n_tokens, mode, bytes_per_number, optimiser=0)
+def forgot_optimiser(sizes, n_rows, n_tokens):
+    return {"optimiser": 0}
 
 
 def _weights(sizes):
     return shared.counted(sizes)["total"]
 
 
-@exercise.mistake(
+@_wrong_entries(
     "Your optimiser keeps one number for each weight. AdamW keeps two: the mean of the "
     "gradient, and that of its square."
 )
-def one_mean_a_weight(sizes, n_rows, n_tokens, mode="training", bytes_per_number=4):
-    return _report(sizes, n_rows, n_tokens, mode, bytes_per_number, optimiser=_weights(sizes))
+def one_mean_a_weight(sizes, n_rows, n_tokens):
+    return {"optimiser": _weights(sizes)}
 
 
-@exercise.mistake(
+@_wrong_entries(
     "Your optimiser keeps three numbers for each weight. The weight itself is counted "
     "already: two means remain."
 )
-def optimiser_has_the_weights_too(sizes, n_rows, n_tokens, mode="training", bytes_per_number=4):
-    return _report(sizes, n_rows, n_tokens, mode, bytes_per_number, optimiser=3 * _weights(sizes))
+def optimiser_has_the_weights_too(sizes, n_rows, n_tokens):
+    return {"optimiser": 3 * _weights(sizes)}
 
 
-@exercise.mistake("You forget the gradients. There is one for every weight.")
-def forgot_gradients(sizes, n_rows, n_tokens, mode="training", bytes_per_number=4):
-    return _report(sizes, n_rows, n_tokens, mode, bytes_per_number, gradients=0)
+@_wrong_entries("You forget the gradients. There is one for every weight.")
+def forgot_gradients(sizes, n_rows, n_tokens):
+    return {"gradients": 0}
 
 
-@exercise.mistake(
+@_wrong_entries(
     "You take 12 · layers · d² for the weights: the matrices of the blocks. Tables, "
     "biases and norms are held too: `count_parameters` gives them all."
 )
-def weights_of_blocks(sizes, n_rows, n_tokens, mode="training", bytes_per_number=4):
+def weights_of_blocks(sizes, n_rows, n_tokens):
     n = 12 * sizes.n_layers * sizes.d_model**2
-    wrong = {"weights": n, "gradients": n, "optimiser": 2 * n}
-    return _report(sizes, n_rows, n_tokens, mode, bytes_per_number, **wrong)
+    return {"weights": n, "gradients": n, "optimiser": 2 * n}
 
 
-@exercise.mistake(
+@_wrong_entries(
     "Your cache is as large as the weights. It has nothing to do with them: it holds a key "
     "and a value for every token in every layer."
 )
-def cache_times_two_model(sizes, n_rows, n_tokens, mode="training", bytes_per_number=4):
-    return _report(sizes, n_rows, n_tokens, mode, bytes_per_number, cache=_weights(sizes))
+def cache_times_two_model(sizes, n_rows, n_tokens):
+    return {"cache": _weights(sizes)}
 
 
 def _scaled_report(factor, sizes, n_rows, n_tokens, mode, bytes_per_number):
@@ -230,40 +243,34 @@ def always_four_bytes(sizes, n_rows, n_tokens, mode="training", bytes_per_number
     return _report(sizes, n_rows, n_tokens, mode, 4)
 
 
-@exercise.mistake("Your cache is half as large as it is. It keeps the keys and the values.")
-def keys_or_values_only(sizes, n_rows, n_tokens, mode="training", bytes_per_number=4):
-    cache = sizes.n_layers * sizes.d_model * n_rows * n_tokens
-    return _report(sizes, n_rows, n_tokens, mode, bytes_per_number, cache=cache)
+@_wrong_entries("Your cache is half as large as it is. It keeps the keys and the values.")
+def keys_or_values_only(sizes, n_rows, n_tokens):
+    return {"cache": sizes.n_layers * sizes.d_model * n_rows * n_tokens}
 
 
-@exercise.mistake("You count the cache of one layer. Every layer has keys and values of its own.")
-def cache_of_one_layer(sizes, n_rows, n_tokens, mode="training", bytes_per_number=4):
-    cache = 2 * sizes.d_model * n_rows * n_tokens
-    return _report(sizes, n_rows, n_tokens, mode, bytes_per_number, cache=cache)
+@_wrong_entries("You count the cache of one layer. Every layer has keys and values of its own.")
+def cache_of_one_layer(sizes, n_rows, n_tokens):
+    return {"cache": 2 * sizes.d_model * n_rows * n_tokens}
 
 
-@exercise.mistake("You count the cache of one head. All heads together have d_model numbers.")
-def cache_of_one_head(sizes, n_rows, n_tokens, mode="training", bytes_per_number=4):
-    cache = 2 * sizes.n_layers * sizes.d_model // sizes.n_heads * n_rows * n_tokens
-    return _report(sizes, n_rows, n_tokens, mode, bytes_per_number, cache=cache)
+@_wrong_entries("You count the cache of one head. All heads together have d_model numbers.")
+def cache_of_one_head(sizes, n_rows, n_tokens):
+    return {"cache": 2 * sizes.n_layers * sizes.d_model // sizes.n_heads * n_rows * n_tokens}
 
 
-@exercise.mistake("You multiply the cache by the heads. All heads together have d_model numbers.")
-def cache_times_heads(sizes, n_rows, n_tokens, mode="training", bytes_per_number=4):
-    cache = 2 * sizes.n_layers * sizes.d_model * sizes.n_heads * n_rows * n_tokens
-    return _report(sizes, n_rows, n_tokens, mode, bytes_per_number, cache=cache)
+@_wrong_entries("You multiply the cache by the heads. All heads together have d_model numbers.")
+def cache_times_heads(sizes, n_rows, n_tokens):
+    return {"cache": 2 * sizes.n_layers * sizes.d_model * sizes.n_heads * n_rows * n_tokens}
 
 
-@exercise.mistake("You count the cache of one text. There are `n_rows`, and no two are the same.")
-def cache_of_one_row(sizes, n_rows, n_tokens, mode="training", bytes_per_number=4):
-    cache = 2 * sizes.n_layers * sizes.d_model * n_tokens
-    return _report(sizes, n_rows, n_tokens, mode, bytes_per_number, cache=cache)
+@_wrong_entries("You count the cache of one text. There are `n_rows`, and no two are the same.")
+def cache_of_one_row(sizes, n_rows, n_tokens):
+    return {"cache": 2 * sizes.n_layers * sizes.d_model * n_tokens}
 
 
-@exercise.mistake("Your cache has room for `context` tokens. Count the `n_tokens` that are kept.")
-def cache_of_the_context(sizes, n_rows, n_tokens, mode="training", bytes_per_number=4):
-    cache = 2 * sizes.n_layers * sizes.d_model * n_rows * sizes.context
-    return _report(sizes, n_rows, n_tokens, mode, bytes_per_number, cache=cache)
+@_wrong_entries("Your cache has room for `context` tokens. Count the `n_tokens` that are kept.")
+def cache_of_the_context(sizes, n_rows, n_tokens):
+    return {"cache": 2 * sizes.n_layers * sizes.d_model * n_rows * sizes.context}
 
 
 @exercise.mistake("You count one text, of `n_tokens`. There are `n_rows` of them.")
@@ -283,79 +290,70 @@ def _activations(sizes, n_rows, n_tokens, block=16, outside=2, logits=1):
     return tokens * (block * sizes.n_layers * d + outside * d + logits * sizes.vocabulary)
 
 
-@exercise.mistake(
+@_wrong_entries(
     "You count what the blocks keep. After the last one 2 · d_model numbers a token are "
     "kept, and the logits, one for each word."
 )
-def blocks_only_kept(sizes, n_rows, n_tokens, mode="training", bytes_per_number=4):
-    kept = _activations(sizes, n_rows, n_tokens, outside=0, logits=0)
-    return _report(sizes, n_rows, n_tokens, mode, bytes_per_number, activations=kept)
+def blocks_only_kept(sizes, n_rows, n_tokens):
+    return {"activations": _activations(sizes, n_rows, n_tokens, outside=0, logits=0)}
 
 
-@exercise.mistake(
+@_wrong_entries(
     "You forget the logits. They are needed on the way back, one for each word at each "
     "token: often the largest tensor of all."
 )
-def logits_not_kept(sizes, n_rows, n_tokens, mode="training", bytes_per_number=4):
-    kept = _activations(sizes, n_rows, n_tokens, logits=0)
-    return _report(sizes, n_rows, n_tokens, mode, bytes_per_number, activations=kept)
+def logits_not_kept(sizes, n_rows, n_tokens):
+    return {"activations": _activations(sizes, n_rows, n_tokens, logits=0)}
 
 
-@exercise.mistake(
+@_wrong_entries(
     "You count the logits twice. What the fused loss keeps are the log probabilities, one "
     "for each word at each token."
 )
-def logits_kept_twice(sizes, n_rows, n_tokens, mode="training", bytes_per_number=4):
-    kept = _activations(sizes, n_rows, n_tokens, logits=2)
-    return _report(sizes, n_rows, n_tokens, mode, bytes_per_number, activations=kept)
+def logits_kept_twice(sizes, n_rows, n_tokens):
+    return {"activations": _activations(sizes, n_rows, n_tokens, logits=2)}
 
 
-@exercise.mistake(
+@_wrong_entries(
     "You count what the blocks keep, and the logits. The last norm and the head each keep "
     "what they are given, too: 2 · d_model a token."
 )
-def nothing_kept_outside_blocks(sizes, n_rows, n_tokens, mode="training", bytes_per_number=4):
-    kept = _activations(sizes, n_rows, n_tokens, outside=0)
-    return _report(sizes, n_rows, n_tokens, mode, bytes_per_number, activations=kept)
+def nothing_kept_outside_blocks(sizes, n_rows, n_tokens):
+    return {"activations": _activations(sizes, n_rows, n_tokens, outside=0)}
 
 
-@exercise.mistake(
+@_wrong_entries(
     "You count what goes from block to block. The way back also needs what is inside: 16 · "
     "d_model numbers a token and layer."
 )
-def one_output_a_block(sizes, n_rows, n_tokens, mode="training", bytes_per_number=4):
-    kept = _activations(sizes, n_rows, n_tokens, block=1)
-    return _report(sizes, n_rows, n_tokens, mode, bytes_per_number, activations=kept)
+def one_output_a_block(sizes, n_rows, n_tokens):
+    return {"activations": _activations(sizes, n_rows, n_tokens, block=1)}
 
 
-@exercise.mistake(
+@_wrong_entries(
     "You count the activations of one layer. All layers keep theirs until the way back."
 )
-def activations_of_one_layer(sizes, n_rows, n_tokens, mode="training", bytes_per_number=4):
-    kept = _activations(sizes, n_rows, n_tokens, block=16 / sizes.n_layers)
-    return _report(sizes, n_rows, n_tokens, mode, bytes_per_number, activations=int(kept))
+def activations_of_one_layer(sizes, n_rows, n_tokens):
+    return {"activations": int(_activations(sizes, n_rows, n_tokens, block=16 / sizes.n_layers))}
 
 
-@exercise.mistake("You count the activations of one text. There are `n_rows` in the batch.")
-def activations_of_one_row(sizes, n_rows, n_tokens, mode="training", bytes_per_number=4):
-    kept = _activations(sizes, 1, n_tokens)
-    return _report(sizes, n_rows, n_tokens, mode, bytes_per_number, activations=kept)
+@_wrong_entries("You count the activations of one text. There are `n_rows` in the batch.")
+def activations_of_one_row(sizes, n_rows, n_tokens):
+    return {"activations": _activations(sizes, 1, n_tokens)}
 
 
-@exercise.mistake("You count `context` tokens a text. This batch has `n_tokens`.")
-def activations_of_the_context(sizes, n_rows, n_tokens, mode="training", bytes_per_number=4):
-    kept = _activations(sizes, n_rows, sizes.context)
-    return _report(sizes, n_rows, n_tokens, mode, bytes_per_number, activations=kept)
+@_wrong_entries("You count `context` tokens a text. This batch has `n_tokens`.")
+def activations_of_the_context(sizes, n_rows, n_tokens):
+    return {"activations": _activations(sizes, n_rows, sizes.context)}
 
 
-@exercise.mistake(
+@_wrong_entries(
     "You count the weights of attention, n_tokens² a head. Explicit parts keep them; fused "
     "kernels compute them again on the way back."
 )
-def attention_weights_kept(sizes, n_rows, n_tokens, mode="training", bytes_per_number=4):
+def attention_weights_kept(sizes, n_rows, n_tokens):
     maps = sizes.n_layers * sizes.n_heads * n_rows * n_tokens**2
-    kept = _activations(sizes, n_rows, n_tokens) + maps
-    return _report(sizes, n_rows, n_tokens, mode, bytes_per_number, activations=kept)
+    return {"activations": _activations(sizes, n_rows, n_tokens) + maps}
 
 
 @exercise.mistake(

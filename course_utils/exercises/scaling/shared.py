@@ -53,7 +53,7 @@ def count_by_shapes(sizes: Sizes) -> dict[str, int]:
     d, hidden = sizes.d_model, 4 * sizes.d_model
     attention = [(d, d), (d,)] * 4
     feed_forward = [(hidden, d), (hidden,), (d, hidden), (d,)]
-    of_parts = {
+    of_parts: dict[str, list[tuple[int, ...]]] = {
         "embedding": [(sizes.vocabulary, d), (sizes.context, d)],
         "attention": attention * sizes.n_layers,
         "feed_forward": feed_forward * sizes.n_layers,

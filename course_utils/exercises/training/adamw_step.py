@@ -1,6 +1,8 @@
 """training.adamw_step: one update of one weight."""
 
+import inspect
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -28,6 +30,56 @@ exercise = Exercise(
 )
 
 
+@exercise.cases
+def cases() -> list[Case]:
+    def case(title: str, tensors: dict[str, Tensor], use: Part | None = None, **given: Any) -> Case:
+        settings = {"step": 3, "lr": 0.01} | given
+        arguments = tensors | settings
+        named = ", ".join(f"{name}={value}" for name, value in settings.items())
+        call = f"adamw_step(parameter, gradient, mean, square, {named})"
+        if use is None:
+            return Case(title, arguments, adamw_by_torch, shown=call)
+        oracle = partial(_by_names, use, list(arguments))
+        return Case(title, arguments, oracle, use, f"{call}, five times")
+
+    def drawn(
+        *shape: int, scale: float = 1.0, dtype: torch.dtype = torch.float32
+    ) -> dict[str, Tensor]:
+        return {
+            "parameter": inputs.normal(*shape, dtype=dtype),
+            "gradient": scale * inputs.normal(*shape, seed=1, dtype=dtype),
+            "mean": scale * inputs.normal(*shape, seed=2, dtype=dtype),
+            "square": scale**2 * (0.1 + inputs.normal(*shape, seed=3, dtype=dtype) ** 2),
+        }
+
+    first = {
+        "parameter": torch.tensor([1.0, -2.0, 3.0]),
+        "gradient": torch.tensor([0.5, -1.0, 0.0]),
+        "mean": torch.zeros(3),
+        "square": torch.zeros(3),
+    }
+    low: dict[str, Any] = {"betas": (0.5, 0.8), "eps": 1e-8, "weight_decay": 0.0}
+    decay: dict[str, Any] = {"betas": (0.9, 0.95), "eps": 1e-8, "weight_decay": 0.5}
+    eps: dict[str, Any] = {"betas": (0.7, 0.9), "eps": 0.3, "weight_decay": 0.2}
+    tiny = drawn(4, 3, scale=1e-6)
+    return [
+        case("the first step", first, step=1, lr=0.1),
+        case("a later step", drawn(3, 4)),
+        case("other betas", drawn(3, 4), **low),
+        case("weight decay", drawn(2, 5), lr=0.1, **decay),
+        case("weight decay, first step", drawn(2, 5), step=1, lr=0.2, **decay),
+        case("a large eps", drawn(3, 4), lr=0.1, betas=(0.8, 0.9), eps=0.5),
+        case("tiny gradients", tiny, lr=0.1, betas=(0.9, 0.99), eps=1e-6),
+        case("after a thousand steps", drawn(3, 2), step=1000, lr=0.05, **low),
+        case("five steps", drawn(3, 4), _five_steps, step=1, lr=0.1, **decay),
+        case("everything at once", drawn(2, 3, 4), step=2, **eps),
+        case("no decay, no movement", drawn(3, scale=0.0), betas=(0.9, 0.99), eps=1e-3),
+        case("a single number", drawn(), step=2, **decay),
+        case("float64", drawn(3, 4, dtype=torch.float64), step=4, **decay),
+        case("bfloat16", drawn(3, 4, dtype=torch.bfloat16), lr=0.1, **decay),
+    ]
+
+
 def _five_steps(part: Part, **given: Any) -> Any:
     """The part five times, each time with what it gave the time before and another gradient."""
     for count in range(5):
@@ -43,81 +95,9 @@ def _by_names(use: Part, names: list[str], *values: Any) -> Any:
     return use(adamw_by_torch, **dict(zip(names, values, strict=True)))
 
 
-@exercise.cases
-def cases() -> list[Case]:
-    def case(
-        title: str,
-        *shape: int,
-        step: int = 3,
-        lr: float = 0.01,
-        dtype: torch.dtype = torch.float32,
-        gradient_scale: float = 1.0,
-        use: Part | None = None,
-        **settings: Any,
-    ) -> Case:
-        arguments = {
-            "parameter": inputs.normal(*shape, dtype=dtype),
-            "gradient": gradient_scale * inputs.normal(*shape, seed=1, dtype=dtype),
-            "mean": gradient_scale * inputs.normal(*shape, seed=2, dtype=dtype),
-            "square": gradient_scale**2 * (0.1 + inputs.normal(*shape, seed=3, dtype=dtype) ** 2),
-            "step": step,
-            "lr": lr,
-            **settings,
-        }
-        given = {"step": step, "lr": lr} | settings
-        call = ", ".join(f"{name}={value}" for name, value in given.items())
-        shown = f"adamw_step(parameter, gradient, mean, square, {call})"
-        if use is None:
-            return Case(title, arguments, adamw_by_torch, shown=shown)
-        oracle = partial(_by_names, use, list(arguments))
-        return Case(title, arguments, oracle, use, f"{shown}, five times")
-
-    low: dict[str, Any] = {"betas": (0.5, 0.8), "eps": 1e-8, "weight_decay": 0.0}
-    decay: dict[str, Any] = {"betas": (0.9, 0.95), "eps": 1e-8, "weight_decay": 0.5}
-    small = {
-        "parameter": torch.tensor([1.0, -2.0, 3.0]),
-        "gradient": torch.tensor([0.5, -1.0, 0.0]),
-        "mean": torch.zeros(3),
-        "square": torch.zeros(3),
-        "step": 1,
-        "lr": 0.1,
-    }
-    call = "adamw_step(parameter, gradient, mean, square, step=1, lr=0.1)"
-    return [
-        Case("the first step", small, adamw_by_torch, shown=call),
-        case("a later step", 3, 4),
-        case("other betas", 3, 4, **low),
-        case("weight decay", 2, 5, lr=0.1, **decay),
-        case("weight decay, first step", 2, 5, step=1, lr=0.2, **decay),
-        case("a large eps", 3, 4, lr=0.1, betas=(0.8, 0.9), eps=0.5),
-        case("tiny gradients", 4, 3, lr=0.1, gradient_scale=1e-6, betas=(0.9, 0.99), eps=1e-6),
-        case("after a thousand steps", 3, 2, step=1000, lr=0.05, **low),
-        case("five steps", 3, 4, step=1, lr=0.1, use=_five_steps, **decay),
-        case("everything at once", 2, 3, 4, step=2, betas=(0.7, 0.9), eps=0.3, weight_decay=0.2),
-        case("no decay, no movement", 3, gradient_scale=0.0, betas=(0.9, 0.99), eps=1e-3),
-        case("a single number", step=2, **decay),
-        case("float64", 3, 4, step=4, dtype=torch.float64, **decay),
-        case("bfloat16", 3, 4, lr=0.1, dtype=torch.bfloat16, **decay),
-    ]
-
-
-BETAS = (0.9, 0.999)
-
-
-def _part_of(steps: type["_AdamWInSteps"]) -> Part:
-    """The part that makes these steps."""
-
-    def part(parameter, gradient, mean, square, step, lr, betas=BETAS, eps=1e-8, weight_decay=0.0):
-        given = (parameter, gradient, mean, square, step, lr, betas, eps, weight_decay)
-        return steps(*given).run()
-
-    part.__name__ = steps.__name__
-    return part
-
-
 @dataclass
-class _AdamWInSteps:
-    """Right: the part in steps. Each version below does one of them otherwise."""
+class _InSteps:
+    """Right. Each mistake has one of the steps of its own."""
 
     parameter: Tensor
     gradient: Tensor
@@ -125,9 +105,9 @@ class _AdamWInSteps:
     square: Tensor
     step: int
     lr: float
-    betas: tuple[float, float]
-    eps: float
-    weight_decay: float
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 0.0
 
     def run(self):
         self.mean, self.square = self.averages()
@@ -148,249 +128,237 @@ class _AdamWInSteps:
         return self.parameter - self.lr * (direction + self.weight_decay * self.parameter)
 
 
-@exercise.mistake(
-    "You use the running means as they are. They began at 0 and are too small at first: "
-    "divide them by 1 - beta^step."
-)
-@_part_of
-class NoBiasCorrection(_AdamWInSteps):
-    def unbiased(self):
-        return self.mean, self.square
+def _instead_of(step: str) -> Callable[[Part], Part]:
+    """Makes a part of a method: all other steps are right."""
+
+    def decorate(method: Part) -> Part:
+        steps = type(method.__name__, (_InSteps,), {step: method})
+
+        def part(*args: Any, **named: Any) -> Any:
+            return steps(*args, **named).run()
+
+        part.__name__ = method.__name__
+        part.__signature__ = inspect.signature(_InSteps)  # type: ignore[attr-defined]
+        return part
+
+    return decorate
 
 
 @exercise.mistake(
-    "You correct the mean and not the square, so the first steps are far too long. Divide "
-    "both, each with its own beta."
+    "You use the running means as they are. They began at 0 and are too small at first: divide "
+    "them by 1 - beta^step."
 )
-@_part_of
-class CorrectsMeanOnly(_AdamWInSteps):
-    def unbiased(self):
-        return super().unbiased()[0], self.square
+@_instead_of("unbiased")
+def no_bias_correction(self):
+    return self.mean, self.square
 
 
 @exercise.mistake(
-    "You correct the square and not the mean, so the first steps are too short. Divide "
-    "both, each with its own beta."
+    "You correct the mean and not the square, so the first steps are far too long. Divide both, "
+    "each with its own beta."
 )
-@_part_of
-class CorrectsSquareOnly(_AdamWInSteps):
-    def unbiased(self):
-        return self.mean, super().unbiased()[1]
+@_instead_of("unbiased")
+def corrects_mean_only(self):
+    return self.mean / (1 - self.betas[0] ** self.step), self.square
 
 
 @exercise.mistake(
-    "Your correction is one step behind, and divides by 0 in the first. `step` counts from "
-    "1 already."
+    "You correct the square and not the mean, so the first steps are too short. Divide both, each "
+    "with its own beta."
 )
-@_part_of
-class StepsFromZero(_AdamWInSteps):
-    def unbiased(self):
-        self.step -= 1
-        return super().unbiased()
+@_instead_of("unbiased")
+def corrects_square_only(self):
+    return self.mean, self.square / (1 - self.betas[1] ** self.step)
+
+
+@exercise.mistake(
+    "Your correction is one step behind, and divides by 0 in the first. `step` counts from 1 "
+    "already."
+)
+@_instead_of("unbiased")
+def steps_from_zero(self):
+    self.step -= 1
+    return _InSteps.unbiased(self)
 
 
 @exercise.mistake(
     "You add the decay to the gradient. Then it is divided by the root as well, and large "
     "gradients switch it off. In AdamW it pulls at the parameter itself."
 )
-@_part_of
-class L2InsteadOfDecoupled(_AdamWInSteps):
-    def run(self):
-        self.gradient = self.gradient + self.weight_decay * self.parameter
-        self.weight_decay = 0.0
-        return super().run()
+@_instead_of("run")
+def l2_instead_of_decoupled(self):
+    self.gradient = self.gradient + self.weight_decay * self.parameter
+    self.weight_decay = 0.0
+    return _InSteps.run(self)
 
 
 @exercise.mistake(
     "Your decay is not multiplied with `lr`. As the rate falls, the decay falls with it."
 )
-@_part_of
-class DecayWithoutLr(_AdamWInSteps):
-    def moved(self, direction):
-        return self.parameter - self.lr * direction - self.weight_decay * self.parameter
+@_instead_of("moved")
+def decay_without_lr(self, direction):
+    return self.parameter - self.lr * direction - self.weight_decay * self.parameter
 
 
 @exercise.mistake("You do not use `weight_decay`.")
-@_part_of
-class IgnoresDecay(_AdamWInSteps):
-    def moved(self, direction):
-        return self.parameter - self.lr * direction
+@_instead_of("moved")
+def ignores_decay(self, direction):
+    return self.parameter - self.lr * direction
 
 
 @exercise.mistake("You decay the parameter after its step. Decay the one that you were given.")
-@_part_of
-class DecaysTheNewOne(_AdamWInSteps):
-    def moved(self, direction):
-        return (self.parameter - self.lr * direction) * (1 - self.lr * self.weight_decay)
+@_instead_of("moved")
+def decays_the_new_one(self, direction):
+    return (self.parameter - self.lr * direction) * (1 - self.lr * self.weight_decay)
 
 
 @exercise.mistake("You add the direction, so the loss rises. Subtract it.")
-@_part_of
-class GoesUphill(_AdamWInSteps):
-    def moved(self, direction):
-        return super().moved(-direction)
+@_instead_of("moved")
+def goes_uphill(self, direction):
+    return _InSteps.moved(self, -direction)
 
 
 @exercise.mistake(
     "You add `eps` before taking the root. Here it is added to the root: √square + eps."
 )
-@_part_of
-class EpsInsideRoot(_AdamWInSteps):
-    def direction(self, mean, square):
-        return mean / (square + self.eps).sqrt()
+@_instead_of("direction")
+def eps_inside_root(self, mean, square):
+    return mean / (square + self.eps).sqrt()
 
 
 @exercise.mistake(
-    "You add `eps` to the root of the square before it is corrected, so it weighs more in "
-    "the first steps. Correct first."
+    "You add `eps` to the root of the square before it is corrected, so it weighs more in the "
+    "first steps. Correct first."
 )
-@_part_of
-class EpsBeforeCorrection(_AdamWInSteps):
-    def direction(self, mean, square):
-        root = math.sqrt(1 - self.betas[1] ** self.step)
-        return mean * root / (self.square.sqrt() + self.eps)
+@_instead_of("direction")
+def eps_before_correction(self, mean, square):
+    root = math.sqrt(1 - self.betas[1] ** self.step)
+    return mean * root / (self.square.sqrt() + self.eps)
 
 
 @exercise.mistake("You swapped the betas. The first is the mean's, the second the square's.")
-@_part_of
-class BetasSwapped(_AdamWInSteps):
-    def run(self):
-        self.betas = self.betas[::-1]
-        return super().run()
+@_instead_of("run")
+def betas_swapped(self):
+    self.betas = self.betas[::-1]
+    return _InSteps.run(self)
 
 
 @exercise.mistake(
     "You keep 1 - beta of the old and take beta of the new, so your means forget almost "
     "everything. It is the other way round."
 )
-@_part_of
-class SharesSwapped(_AdamWInSteps):
-    def averages(self):
-        beta1, beta2 = self.betas
-        square = self.square.lerp(self.gradient.square(), beta2)
-        return self.mean.lerp(self.gradient, beta1), square
+@_instead_of("averages")
+def shares_swapped(self):
+    beta1, beta2 = self.betas
+    return self.mean.lerp(self.gradient, beta1), self.square.lerp(self.gradient**2, beta2)
 
 
 @exercise.mistake("You add the gradient whole. A running mean takes (1 - beta) of it.")
-@_part_of
-class SumsInsteadOfMeans(_AdamWInSteps):
-    def averages(self):
-        beta1, beta2 = self.betas
-        return beta1 * self.mean + self.gradient, beta2 * self.square + self.gradient**2
+@_instead_of("averages")
+def sums_instead_of_means(self):
+    beta1, beta2 = self.betas
+    return beta1 * self.mean + self.gradient, beta2 * self.square + self.gradient**2
 
 
 @exercise.mistake(
-    "Your second mean is of the gradient too, so its root can be NaN. It is the mean of "
-    "the gradient's square."
+    "Your second mean is of the gradient too, so its root can be NaN. It is the mean of the "
+    "gradient's square."
 )
-@_part_of
-class ForgotSquare(_AdamWInSteps):
-    def averages(self):
-        return super().averages()[0], self.square.lerp(self.gradient, 1 - self.betas[1])
+@_instead_of("averages")
+def forgot_square(self):
+    beta1, beta2 = self.betas
+    return self.mean.lerp(self.gradient, 1 - beta1), self.square.lerp(self.gradient, 1 - beta2)
 
 
 @exercise.mistake("You divide by the square. Divide by its root, which has the gradient's unit.")
-@_part_of
-class ForgotRoot(_AdamWInSteps):
-    def direction(self, mean, square):
-        return mean / (square + self.eps)
+@_instead_of("direction")
+def forgot_root(self, mean, square):
+    return mean / (square + self.eps)
 
 
 @exercise.mistake("You step along the gradient of this batch. Step along the running mean.")
-@_part_of
-class UsesTheGradient(_AdamWInSteps):
-    def direction(self, mean, square):
-        return super().direction(self.gradient, square)
+@_instead_of("direction")
+def uses_the_gradient(self, mean, square):
+    return self.gradient / (square.sqrt() + self.eps)
 
 
 @exercise.mistake("You step with the means from before. Bring them up to date first.")
-@_part_of
-class UsesOldMeans(_AdamWInSteps):
-    def run(self):
-        return self.moved(self.direction(*self.unbiased())), *self.averages()
+@_instead_of("run")
+def uses_old_means(self):
+    return self.moved(self.direction(*self.unbiased())), *self.averages()
 
 
 @exercise.mistake(
-    "You return the corrected means. The next step would correct them once more: return "
-    "them as they are."
+    "You return the corrected means. The next step would correct them once more: return them as "
+    "they are."
 )
-@_part_of
-class ReturnsUnbiased(_AdamWInSteps):
-    def run(self):
-        return super().run()[0], *self.unbiased()
+@_instead_of("run")
+def returns_unbiased(self):
+    return _InSteps.run(self)[0], *self.unbiased()
 
 
 @exercise.mistake(
-    "Your parameter is right, but you return the means that you were given. Return the new "
-    "ones, or they stay 0 for ever."
+    "Your parameter is right, but you return the means that you were given. Return the new ones, "
+    "or they stay 0 for ever."
 )
-@_part_of
-class ReturnsOldMeans(_AdamWInSteps):
-    def run(self):
-        mean, square = self.mean, self.square
-        return super().run()[0], mean, square
+@_instead_of("run")
+def returns_old_means(self):
+    old = self.mean, self.square
+    return _InSteps.run(self)[0], *old
 
 
 @exercise.mistake(
     "You return the parameter alone. The next step needs both means: return all three."
 )
-@_part_of
-class ReturnsParameterOnly(_AdamWInSteps):
-    def run(self):
-        return super().run()[0]
+@_instead_of("run")
+def returns_parameter_only(self):
+    return _InSteps.run(self)[0]
 
 
 @exercise.mistake(
-    "Your numbers are right, but `mul_` and `add_` change the caller's tensors. Without "
-    "the underscore they make new ones."
+    "Your numbers are right, but `mul_` and `add_` change the caller's tensors. Without the "
+    "underscore they make new ones."
 )
-@_part_of
-class ChangesInPlace(_AdamWInSteps):
-    def averages(self):
-        beta1, beta2 = self.betas
-        self.square.mul_(beta2).add_(self.gradient**2, alpha=1 - beta2)
-        return self.mean.mul_(beta1).add_(self.gradient, alpha=1 - beta1), self.square
+@_instead_of("averages")
+def changes_in_place(self):
+    beta1, beta2 = self.betas
+    self.square.mul_(beta2).add_(self.gradient**2, alpha=1 - beta2)
+    return self.mean.mul_(beta1).add_(self.gradient, alpha=1 - beta1), self.square
 
 
 @exercise.alternative
-def adamw_by_torch(
-    parameter: Tensor,
-    gradient: Tensor,
-    mean: Tensor,
-    square: Tensor,
-    step: int,
-    lr: float,
-    betas: tuple[float, float] = (0.9, 0.999),
-    eps: float = 1e-8,
-    weight_decay: float = 0.0,
-) -> tuple[Tensor, ...]:
-    weight = nn.Parameter(parameter.detach().clone())
-    weight.grad = gradient.detach().clone()
-    optimiser = AdamW([weight], lr, betas, eps, weight_decay)
-    averages = {"exp_avg": mean.detach().clone(), "exp_avg_sq": square.detach().clone()}
-    optimiser.state[weight] = {"step": torch.tensor(step - 1.0), **averages}
+@_instead_of("run")
+def adamw_by_torch(self):
+    weight = nn.Parameter(self.parameter.detach().clone())
+    weight.grad = self.gradient.detach().clone()
+    optimiser = AdamW([weight], self.lr, self.betas, self.eps, self.weight_decay)
+    means = self.mean.detach().clone(), self.square.detach().clone()
+    state = {"step": torch.tensor(self.step - 1.0), "exp_avg": means[0], "exp_avg_sq": means[1]}
+    optimiser.state[weight] = state
     optimiser.step()
-    return weight.detach(), *averages.values()
-
-
-exercise.alternative(_part_of(_AdamWInSteps))
+    return weight.detach(), *means
 
 
 @exercise.alternative
-def adamw_by_lerp(
-    parameter, gradient, mean, square, step, lr, betas=BETAS, eps=1e-8, weight_decay=0.0
-):
-    mean = torch.lerp(mean, gradient, 1 - betas[0])
-    square = torch.lerp(square, gradient * gradient, 1 - betas[1])
-    decayed = parameter * (1 - lr * weight_decay)
-    denominator = (square / (1 - betas[1] ** step)) ** 0.5 + eps
-    return decayed - lr / (1 - betas[0] ** step) * mean / denominator, mean, square
+@_instead_of("moved")
+def adamw_in_steps(self, direction):
+    return self.parameter * (1 - self.lr * self.weight_decay) - self.lr * direction
+
+
+@exercise.alternative
+@_instead_of("run")
+def adamw_by_lerp(self):
+    mean = torch.lerp(self.mean, self.gradient, 1 - self.betas[0])
+    square = torch.lerp(self.square, self.gradient * self.gradient, 1 - self.betas[1])
+    decayed = self.parameter * (1 - self.lr * self.weight_decay)
+    denominator = (square / (1 - self.betas[1] ** self.step)) ** 0.5 + self.eps
+    return decayed - self.lr / (1 - self.betas[0] ** self.step) * mean / denominator, mean, square
 
 
 @exercise.alternative
 @torch.no_grad()
 def adamw_by_addcdiv(
-    parameter, gradient, mean, square, step, lr, betas=BETAS, eps=1e-8, weight_decay=0.0
+    parameter, gradient, mean, square, step, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0
 ):
     new, mean, square = parameter.clone(), mean.clone(), square.clone()
     mean.mul_(betas[0]).add_(gradient, alpha=1 - betas[0])
@@ -402,7 +370,7 @@ def adamw_by_addcdiv(
 
 @exercise.alternative
 def adamw_by_eps_hat(
-    parameter, gradient, mean, square, step, lr, betas=BETAS, eps=1e-8, weight_decay=0.0
+    parameter, gradient, mean, square, step, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0
 ):
     beta1, beta2 = betas
     mean = gradient + beta1 * (mean - gradient)

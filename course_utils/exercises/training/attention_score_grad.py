@@ -53,7 +53,7 @@ def cases() -> list[Case]:
         ),
         case("very uneven weights", *drawn(3, 6, scale=8.0, dtype=single)),
         case(
-            "transposed views", *(each.contiguous().mT.contiguous().mT for each in drawn(2, 4, 5))
+            "transposed views", *(each.mT.contiguous().mT for each in drawn(2, 4, 5, dtype=single))
         ),
         case("float64", *drawn(2, 3, 4)),
         case("bfloat16", *drawn(2, 3, 4, dtype=torch.bfloat16)),
@@ -152,6 +152,16 @@ def gradient_of_log_softmax(weights, weights_grad):
 def subtracts_in_place(weights, weights_grad):
     weights_grad -= (weights * weights_grad).sum(-1, keepdim=True)
     return weights * weights_grad
+
+
+@exercise.mistake(
+    "You compute in float32, so half of the digits of float64 are lost. Compute in the dtype of "
+    "the weights."
+)
+def computes_in_float32(weights, weights_grad):
+    probabilities, gradient = weights.float(), weights_grad.float()
+    mean = (probabilities * gradient).sum(-1, keepdim=True)
+    return (probabilities * (gradient - mean)).to(weights.dtype)
 
 
 @exercise.alternative

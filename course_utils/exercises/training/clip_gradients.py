@@ -1,7 +1,7 @@
 """training.clip_gradients: no step is too long."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -27,47 +27,6 @@ exercise = Exercise(
 )
 
 
-def _with_gradients(gradients: Sequence[Tensor | None]) -> list[nn.Parameter]:
-    """Parameters of ones with these gradients. None gives one without a gradient."""
-    parameters = []
-    for gradient in gradients:
-        parameter = nn.Parameter(torch.ones(2) if gradient is None else torch.ones_like(gradient))
-        parameter.grad = None if gradient is None else gradient.detach().clone()
-        parameters.append(parameter)
-    return parameters
-
-
-def _norm_and_gradients(parameters: list[nn.Parameter], norm: float) -> tuple[Tensor, ...]:
-    """All as float32: torch adds 1e-6 to the length before it divides, which is right as well."""
-    found = [parameter.grad.float() for parameter in parameters if parameter.grad is not None]
-    return torch.tensor(norm, dtype=torch.float32), *found
-
-
-def _clip_by_torch(*arguments: Any) -> tuple[Tensor, ...]:
-    *gradients, max_norm = arguments
-    parameters = _with_gradients(gradients)
-    norm = nn.utils.clip_grad_norm_(parameters, max_norm)
-    return _norm_and_gradients(parameters, float(norm))
-
-
-def _use_clip_gradients(
-    hand_over: Callable[[list], Any], part: Part, max_norm: float, **gradients: Tensor | None
-) -> tuple[Tensor, ...]:
-    parameters = _with_gradients(list(gradients.values()))
-    try:
-        norm = part(hand_over(parameters), max_norm)
-    except (AttributeError, TypeError) as error:
-        if None in gradients.values() and "None" in str(error):
-            raise Wrong(
-                "One of the parameters has no gradient: its `grad` is None, and there your code "
-                "stopped."
-            ).with_traceback(error.__traceback__) from None
-        raise
-    if not all(bool((parameter == 1).all()) for parameter in parameters):
-        raise Wrong("Your code changes the parameters. It is their gradients that are scaled.")
-    return _norm_and_gradients(parameters, shared.a_float("clip_gradients", norm))
-
-
 @exercise.cases
 def cases() -> list[Case]:
     def case(
@@ -78,9 +37,8 @@ def cases() -> list[Case]:
     ) -> Case:
         named = {f"gradient{number}": each for number, each in enumerate(gradients)}
         arguments = {**named, "max_norm": max_norm}
-        use = partial(_use_clip_gradients, hand_over)
         call = f"(clip_gradients(parameters, {max_norm}), *gradients)"
-        return Case(title, arguments, _clip_by_torch, use, call)
+        return Case(title, arguments, _clip_by_torch, partial(_use_clip_gradients, hand_over), call)
 
     def drawn(*shapes: tuple[int, ...], scale: float = 1.0) -> list[Tensor]:
         return [scale * inputs.normal(*shape, seed=i) for i, shape in enumerate(shapes)]
@@ -99,27 +57,88 @@ def cases() -> list[Case]:
         case("some large, some small", uneven, 3.0),
         case("only small ones", drawn((3, 4), (5,), scale=0.02), 1.0),
         case("no limit", some, math.inf),
-        case("a parameter without a gradient", [some[0], None, some[1]], 0.7),
-        case("the first without a gradient", [None, some[2], some[0]], 40.0),
-        case("no gradients at all", [None, None], 1.0),
-        case("gradients that are 0", [torch.zeros(3), torch.zeros(2, 2)], 1.0),
         case("a generator, as `model.parameters()` gives", some, 1.5, iter),
         case("a generator of one", [10 * some[1]], 1.0, iter),
+        case("a parameter without a gradient", [some[0], None, some[1]], 0.7),
+        case("the first without a gradient", [None, some[2], some[0]], 40.0),
+        case("gradients that are 0", [torch.zeros(3), torch.zeros(2, 2)], 1.0),
         case("float64", [each.double() for each in some], 1.0),
+        case("no gradients at all", [None, None], 1.0),
     ]
 
 
-def _gradients_of(parameters):
+def _use_clip_gradients(
+    hand_over: Callable[[list], Any], part: Part, max_norm: float, **gradients: Tensor | None
+) -> tuple[Tensor, ...]:
+    parameters = _with_gradients(gradients.values())
+    held = [parameter.grad for parameter in parameters]
+    try:
+        norm = part(hand_over(parameters), max_norm)
+    except Exception as error:
+        if None not in held:
+            raise
+        none_at_all = "No parameter has a gradient here, and your code stops. The length is 0."
+        one = "One of the parameters has no gradient: its `grad` is None, and your code stops."
+        said = one if _gradients_of(parameters) else none_at_all
+        raise Wrong(said).with_traceback(error.__traceback__) from None
+    if not all(bool((parameter == 1).all()) for parameter in parameters):
+        raise Wrong("Your code changes the parameters. It is their gradients that are scaled.")
+    if any(parameter.grad is not one for parameter, one in zip(parameters, held, strict=True)):
+        raise Wrong(
+            "Your code puts a new tensor into `grad`, so whoever holds the old one does not see "
+            "it. Scale the numbers where they are: `gradient.mul_(…)`."
+        )
+    return _norm_and_gradients(parameters, shared.a_float("clip_gradients", norm))
+
+
+def _with_gradients(gradients: Iterable[Tensor | None]) -> list[nn.Parameter]:
+    """Parameters of ones with these gradients. None gives one without a gradient."""
+    parameters = []
+    for gradient in gradients:
+        parameter = nn.Parameter(torch.ones(2) if gradient is None else torch.ones_like(gradient))
+        parameter.grad = None if gradient is None else gradient.detach().clone()
+        parameters.append(parameter)
+    return parameters
+
+
+def _gradients_of(parameters: Iterable[nn.Parameter]) -> list[Tensor]:
     return [parameter.grad for parameter in parameters if parameter.grad is not None]
+
+
+def _norm_and_gradients(parameters: list[nn.Parameter], norm: float) -> tuple[Tensor, ...]:
+    """All as float32: torch adds 1e-6 to the length before it divides, which is right as well."""
+    found = [gradient.float() for gradient in _gradients_of(parameters)]
+    return torch.tensor(norm, dtype=torch.float32), *found
+
+
+def _clip_by_torch(*arguments: Any) -> tuple[Tensor, ...]:
+    *gradients, max_norm = arguments
+    parameters = _with_gradients(gradients)
+    norm = nn.utils.clip_grad_norm_(parameters, max_norm)
+    return _norm_and_gradients(parameters, float(norm))
 
 
 def _length(gradients):
     return math.sqrt(sum(gradient.detach().double().square().sum() for gradient in gradients))
 
 
+def _in_steps(parameters, max_norm, length=_length, factor=None):
+    """Right. The mistakes below measure or scale otherwise."""
+    gradients = _gradients_of(parameters)
+    norm = length(gradients)
+    if norm > max_norm:
+        _scale(gradients, factor(norm) if factor else max_norm / norm)
+    return norm
+
+
+def _scale(gradients, factor):
+    for gradient in gradients:
+        gradient.mul_(factor)
+
+
 @exercise.mistake(
-    "You limit every number by itself, which changes the direction of the step. Measure "
-    "the length of all of them together and scale all alike."
+    "You limit every number by itself, which changes the direction of the step. Measure the length "
+    "of all of them together and scale all alike."
 )
 def clips_each_element(parameters, max_norm):
     gradients = _gradients_of(parameters)
@@ -129,35 +148,26 @@ def clips_each_element(parameters, max_norm):
     return norm
 
 
-def _clip_all(gradients, norm, max_norm):
-    """Scale by what the mistakes below take for the norm."""
-    if norm > max_norm:
-        for gradient in gradients:
-            gradient.mul_(max_norm / norm)
-    return float(norm)
-
-
 @exercise.mistake(
-    "You clip every parameter's gradient by itself, which changes the direction of the "
-    "step. There is one length, that of all of them together."
+    "You clip every parameter's gradient by itself, which changes the direction of the step. There "
+    "is one length, that of all of them together."
 )
 def clips_each_tensor(parameters, max_norm):
-    gradients = _gradients_of(parameters)
-    norm = _length(gradients)
-    for gradient in gradients:
-        _clip_all([gradient], _length([gradient]), max_norm)
+    parameters = list(parameters)
+    norm = _length(_gradients_of(parameters))
+    for parameter in parameters:
+        _in_steps([parameter], max_norm)
     return norm
 
 
 @exercise.mistake(
-    "You always scale to `max_norm`, so small gradients grow. Near the end of training "
-    "that would keep the steps large. Scale only where the length is above it."
+    "You always scale to `max_norm`, so small gradients grow. Near the end of training that would "
+    "keep the steps large. Scale only where the length is above it."
 )
 def scales_up_small(parameters, max_norm):
     gradients = _gradients_of(parameters)
     norm = _length(gradients)
-    for gradient in gradients:
-        gradient.mul_(max_norm / norm if norm else 1.0)
+    _scale(gradients, max_norm / norm if norm else 1.0)
     return norm
 
 
@@ -167,80 +177,100 @@ def scales_up_small(parameters, max_norm):
 )
 def crashes_without_gradient(parameters, max_norm):
     gradients = [parameter.grad for parameter in parameters]
-    return _clip_all(gradients, sum(g.norm() ** 2 for g in gradients) ** 0.5, max_norm)
+    norm = sum(gradient.norm() ** 2 for gradient in gradients) ** 0.5
+    _scale(gradients, min(1.0, max_norm / max(norm, 1e-12)))
+    return float(norm)
 
 
 @exercise.mistake(
-    "Your second loop over `parameters` finds nothing: `model.parameters()` is a "
-    "generator, and can be read only once. Make a list first."
+    "Where no parameter has a gradient your list is empty. Its `sum` is the number 0, no tensor: "
+    "`torch.sqrt` and `.item()` refuse it, as `torch.stack` does an empty list. `math.sqrt` takes "
+    "any number; or return 0.0 first."
+)
+def crashes_without_any(parameters, max_norm):
+    def length(gradients):
+        return sum(gradient.square().sum() for gradient in gradients).sqrt().item()
+
+    return _in_steps(parameters, max_norm, length)
+
+
+@exercise.mistake(
+    "Your second loop over `parameters` finds nothing: `model.parameters()` is a generator, and "
+    "can be read only once. Make a list first."
 )
 def loops_a_generator_twice(parameters, max_norm):
     norm = _length(_gradients_of(parameters))
-    return _clip_all(_gradients_of(parameters), norm, max_norm)
+    return _in_steps(parameters, max_norm, lambda gradients: norm)
 
 
 @exercise.mistake(
-    "You return the length after clipping. The one before says how wild the batch was: "
-    "keep it before you scale."
+    "You return the length after clipping. The one before says how wild the batch was: keep it "
+    "before you scale."
 )
 def returns_clipped_norm(parameters, max_norm):
-    gradients = _gradients_of(parameters)
-    _clip_all(gradients, _length(gradients), max_norm)
-    return _length(gradients)
+    parameters = list(parameters)
+    _in_steps(parameters, max_norm)
+    return _length(_gradients_of(parameters))
 
 
 @exercise.mistake("You take the sum of squares for the length. The length is its root.")
 def forgot_root(parameters, max_norm):
-    gradients = _gradients_of(parameters)
-    return _clip_all(gradients, _length(gradients) ** 2, max_norm)
+    return _in_steps(parameters, max_norm, lambda gradients: _length(gradients) ** 2)
 
 
 @exercise.mistake(
-    "You add up the lengths of the single gradients. Lengths do not add up, squares do: "
-    "the root of the sum of all squares."
+    "You add up the lengths of the single gradients. Lengths do not add up, squares do: the root "
+    "of the sum of all squares."
 )
 def sum_of_norms(parameters, max_norm):
-    gradients = _gradients_of(parameters)
-    return _clip_all(gradients, sum(_length([each]) for each in gradients), max_norm)
+    return _in_steps(
+        parameters, max_norm, lambda gradients: sum(_length([one]) for one in gradients)
+    )
 
 
 @exercise.mistake("You take the largest number. The length is the root of the sum of all squares.")
 def largest_number(parameters, max_norm):
-    gradients = _gradients_of(parameters)
-    largest = max((float(each.abs().max()) for each in gradients), default=0.0)
-    return _clip_all(gradients, largest, max_norm)
+    def largest(gradients):
+        return max((float(each.abs().max()) for each in gradients), default=0.0)
+
+    return _in_steps(parameters, max_norm, largest)
 
 
 @exercise.mistake("You measure the parameters. Measure their gradients: `p.grad`.")
 def norm_of_parameters(parameters, max_norm):
     parameters = list(parameters)
-    return _clip_all(_gradients_of(parameters), _length(parameters), max_norm)
+    return _in_steps(parameters, max_norm, lambda gradients: _length(parameters))
 
 
 @exercise.mistake(
-    "You measure, but the gradients stay as they were. Scale them in place: "
-    "`gradient.mul_(…)`; `gradient = gradient * …` makes a tensor that nobody sees."
+    "You measure, but the gradients stay as they were. Scale them in place: `gradient.mul_(…)`; "
+    "`gradient = gradient * …` makes a tensor that nobody sees."
 )
 def measures_only(parameters, max_norm):
     return _length(_gradients_of(parameters))
 
 
+@exercise.mistake(
+    "`p.grad = …` puts a new tensor there. Whoever holds the old one, as you do in a list of "
+    "gradients, does not see it. `p.grad.mul_(…)` scales the numbers where they are."
+)
+def new_gradients(parameters, max_norm):
+    parameters = [parameter for parameter in parameters if parameter.grad is not None]
+    norm = _length(_gradients_of(parameters))
+    if norm > max_norm:
+        for parameter in parameters:
+            parameter.grad = parameter.grad * (max_norm / norm)
+    return norm
+
+
 @exercise.mistake("You multiply with `max_norm` and do not divide by the length.")
 def forgot_to_divide(parameters, max_norm):
-    gradients = _gradients_of(parameters)
-    norm = _length(gradients)
-    for gradient in gradients:
-        gradient.mul_(max_norm if norm > max_norm else 1.0)
-    return norm
+    return _in_steps(parameters, max_norm, factor=lambda norm: max_norm)
 
 
 @exercise.mistake("You divide by the length, so it becomes 1. It should become `max_norm`.")
 def makes_length_one(parameters, max_norm):
-    gradients = _gradients_of(parameters)
-    norm = _length(gradients)
-    for gradient in gradients:
-        gradient.div_(norm if norm > max_norm else 1.0)
-    return norm
+    return _in_steps(parameters, max_norm, factor=lambda norm: 1 / norm)
 
 
 @exercise.mistake("You scale where the length is below `max_norm`, and leave what is above.")
@@ -248,8 +278,7 @@ def the_other_way_round(parameters, max_norm):
     gradients = _gradients_of(parameters)
     norm = _length(gradients)
     if 0 < norm <= max_norm:
-        for gradient in gradients:
-            gradient.mul_(max_norm / norm)
+        _scale(gradients, max_norm / norm)
     return norm
 
 
@@ -257,18 +286,13 @@ def the_other_way_round(parameters, max_norm):
 def divides_by_zero(parameters, max_norm):
     gradients = _gradients_of(parameters)
     norm = _length(gradients)
-    scale = min(1.0, max_norm / norm)
-    for gradient in gradients:
-        gradient.mul_(scale)
+    _scale(gradients, min(1.0, max_norm / norm))
     return norm
 
 
 @exercise.mistake("You return a tensor. Return a float: `.item()`, `float(…)` or `math.sqrt`.")
 def norm_as_tensor(parameters, max_norm):
-    gradients = _gradients_of(parameters)
-    norm = torch.tensor(_length(gradients))
-    _clip_all(gradients, norm, max_norm)
-    return norm
+    return torch.tensor(_in_steps(parameters, max_norm))
 
 
 @exercise.alternative
@@ -287,9 +311,9 @@ def clip_by_foreach(parameters, max_norm):
 
 
 @exercise.alternative
-def clip_by_new_gradients(parameters, max_norm):
+def clip_by_copying(parameters, max_norm):
     parameters = [parameter for parameter in parameters if parameter.grad is not None]
     norm = math.hypot(*(parameter.grad.norm().item() for parameter in parameters))
     for parameter in parameters:
-        parameter.grad = parameter.grad * min(1.0, max_norm / max(norm, 1e-12))
+        parameter.grad.copy_(parameter.grad * min(1.0, max_norm / max(norm, 1e-12)))
     return norm

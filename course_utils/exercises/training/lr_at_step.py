@@ -22,15 +22,6 @@ exercise = Exercise(
 )
 
 
-def _whole_run(part: Part, **settings: Any) -> Tensor:
-    """The rates of all steps, and of three after the end."""
-    rates = [part(step, **settings) for step in range(settings["total"] + 3)]
-    if not all(isinstance(rate, float) for rate in rates):
-        kind = next(type(rate).__name__ for rate in rates if not isinstance(rate, float))
-        raise Wrong(f"`lr_at_step` should return a float at every step, yours returns a {kind}.")
-    return torch.tensor(rates, dtype=torch.float64)
-
-
 @exercise.cases
 def cases() -> list[Case]:
     def one(title: str, step: int, *settings: float, **floor: float) -> Case:
@@ -44,8 +35,7 @@ def cases() -> list[Case]:
         given = ", ".join(f"{name}={value}" for name, value in settings.items())
 
         def oracle(*values: Any) -> Tensor:
-            rates = [lr_by_table(step, *values) for step in range(total + 3)]
-            return torch.tensor(rates, dtype=torch.float64)
+            return torch.tensor([lr_by_table(step, *values) for step in range(total + 3)])
 
         return Case(title, settings, oracle, _whole_run, f"lr_at_step(step, {given}) for each step")
 
@@ -62,8 +52,17 @@ def cases() -> list[Case]:
         run("one step of warm-up", 1.0, 1, 6),
         run("nothing but warm-up", 0.5, 5, 5, floor=0.1),
         run("a single step after the warm-up", 0.5, 3, 4, floor=0.25),
-        run("longer", 6e-4, 20, 100, floor=6e-5),
+        run("longer", 0.6, 20, 100, floor=0.06),
     ]
+
+
+def _whole_run(part: Part, **settings: Any) -> Tensor:
+    """The rates of all steps, and of three after the end. Those who count in float32 are right."""
+    rates = [part(step, **settings) for step in range(settings["total"] + 3)]
+    if not all(isinstance(rate, float) for rate in rates):
+        kind = next(type(rate).__name__ for rate in rates if not isinstance(rate, float))
+        raise Wrong(f"`lr_at_step` should return a float at every step, yours returns a {kind}.")
+    return torch.tensor(rates, dtype=torch.float32)
 
 
 def _phase(step, warmup, total):
@@ -71,165 +70,160 @@ def _phase(step, warmup, total):
     return (step - warmup) / (total - warmup)
 
 
-def _lr_of(step, peak, warmup, total, floor, up=None, down=None, after=None):
-    """The schedule in three pieces. The mistakes below replace one of them."""
+def _half_cosine(phase):
+    return (1 + math.cos(math.pi * phase)) / 2
+
+
+def _in_pieces(step, peak, warmup, total, floor, up=None, share=_half_cosine, after=None):
+    """Right. The mistakes below do one of the three pieces otherwise."""
     if step < warmup:
         return peak * (step + 1) / warmup if up is None else up
     if step >= total:
         return floor if after is None else after
-    if down is not None:
-        return down(_phase(step, warmup, total))
-    return floor + (peak - floor) * (1 + math.cos(math.pi * _phase(step, warmup, total))) / 2
+    return floor + (peak - floor) * share(_phase(step, warmup, total))
 
 
 @exercise.mistake(
-    "Your first step has a rate of 0, so a whole batch is wasted, and the peak comes a "
-    "step late. Steps count from 0: use step + 1."
+    "Your first step has a rate of 0, so a whole batch is wasted, and the peak comes a step late. "
+    "Steps count from 0: use step + 1."
 )
 def starts_at_zero(step, peak, warmup, total, floor=0.0):
-    return _lr_of(step, peak, warmup, total, floor, up=peak * step / max(1, warmup))
+    return _in_pieces(step, peak, warmup, total, floor, up=peak * step / max(1, warmup))
 
 
 @exercise.mistake(
-    "Your warm-up divides by warmup + 1, so its last step does not reach the peak. "
-    "Step `warmup` - 1 has it: (step + 1) / warmup."
+    "Your warm-up divides by warmup + 1, so its last step does not reach the peak. Step `warmup` - "
+    "1 has it: (step + 1) / warmup."
 )
 def warmup_one_too_long(step, peak, warmup, total, floor=0.0):
-    return _lr_of(step, peak, warmup, total, floor, up=peak * (step + 1) / (warmup + 1))
+    return _in_pieces(step, peak, warmup, total, floor, up=peak * (step + 1) / (warmup + 1))
 
 
 @exercise.mistake("Your warm-up starts at `floor`. It starts near 0: the floor is for the end.")
 def warmup_from_floor(step, peak, warmup, total, floor=0.0):
     up = floor + (peak - floor) * (step + 1) / max(1, warmup)
-    return _lr_of(step, peak, warmup, total, floor, up)
+    return _in_pieces(step, peak, warmup, total, floor, up=up)
 
 
 @exercise.mistake(
-    "You start at the peak. The first `warmup` steps climb there in a straight line: the "
-    "optimiser does not know the gradients yet."
+    "You start at the peak. The first `warmup` steps climb there in a straight line: the optimiser "
+    "does not know the gradients yet."
 )
 def no_warmup(step, peak, warmup, total, floor=0.0):
-    return _lr_of(step, peak, warmup, total, floor, up=peak)
+    return _in_pieces(step, peak, warmup, total, floor, up=peak)
 
 
 @exercise.mistake(
     "You divide by `warmup` even where it is 0. Ask first whether the step belongs to the warm-up."
 )
 def crashes_without_warmup(step, peak, warmup, total, floor=0.0):
-    rising = peak * min(1.0, (step + 1) / warmup)
-    return rising if step < warmup else _lr_of(step, peak, warmup, total, floor)
+    return _in_pieces(step, peak, warmup, total, floor, up=peak * min(1.0, (step + 1) / warmup))
 
 
 @exercise.mistake(
-    "You divide by total - warmup even where it is 0. From step `total` on return `floor`, "
-    "before you divide."
+    "You divide by total - warmup even where it is 0. From step `total` on return `floor`, before "
+    "you divide."
 )
 def crashes_at_the_end(step, peak, warmup, total, floor=0.0):
-    progress = min(1.0, _phase(step, warmup, total))
-    falling = floor + (peak - floor) * (1 + math.cos(math.pi * progress)) / 2
+    falling = floor + (peak - floor) * _half_cosine(min(1.0, _phase(step, warmup, total)))
     return peak * (step + 1) / warmup if step < warmup else falling
 
 
 @exercise.mistake("You do not use `floor`: your rate falls to 0.")
 def no_decay_floor(step, peak, warmup, total, floor=0.0):
-    return _lr_of(step, peak, warmup, total, 0.0)
+    return _in_pieces(step, peak, warmup, total, floor=0.0)
 
 
 @exercise.mistake(
-    "You add `floor` to the whole cosine, so it begins above the peak. The cosine covers "
-    "peak - floor."
+    "You take `floor` for a share of the peak. It is a learning rate itself: do not multiply it."
+)
+def floor_as_share(step, peak, warmup, total, floor=0.0):
+    return _in_pieces(step, peak, warmup, total, floor=peak * floor)
+
+
+@exercise.mistake(
+    "You add `floor` to the whole cosine, so it begins above the peak. The cosine covers peak - "
+    "floor."
 )
 def floor_added(step, peak, warmup, total, floor=0.0):
-    def down(phase):
-        return floor + peak * (1 + math.cos(math.pi * phase)) / 2
-
-    return _lr_of(step, peak, warmup, total, floor, down=down)
+    down = _in_pieces(step, peak, warmup, total, floor=0.0)
+    return floor + down if step >= warmup else down
 
 
 @exercise.mistake(
-    "Your cosine aims at 0 and is cut off at `floor`. It should arrive there at the end: "
-    "floor + (peak - floor) · …"
+    "Your cosine aims at 0 and is cut off at `floor`. It should arrive there at the end: floor + "
+    "(peak - floor) · …"
 )
 def floor_as_limit(step, peak, warmup, total, floor=0.0):
-    down = _lr_of(step, peak, warmup, total, 0.0)
-    return down if step < warmup else max(floor, down)
+    down = _in_pieces(step, peak, warmup, total, floor=0.0)
+    return max(floor, down) if step >= warmup else down
 
 
 @exercise.mistake(
-    "Your cosine begins at step 0, so the rate jumps where the warm-up ends. It begins at "
-    "step `warmup`: (step - warmup) / (total - warmup)."
+    "Your cosine begins at step 0, so the rate jumps where the warm-up ends. It begins at step "
+    "`warmup`: (step - warmup) / (total - warmup)."
 )
 def cosine_from_zero(step, peak, warmup, total, floor=0.0):
-    down = floor + (peak - floor) * (1 + math.cos(math.pi * step / total)) / 2
-    return _lr_of(step, peak, warmup, total, floor, down=lambda phase: down)
+    share = _half_cosine(step / total)
+    return _in_pieces(step, peak, warmup, total, floor, share=lambda phase: share)
 
 
 @exercise.mistake(
-    "You divide by `total`, so the cosine has not arrived when the run ends, and the rate "
-    "jumps. It takes total - warmup steps."
+    "You divide by `total`, so the cosine has not arrived when the run ends, and the rate jumps. "
+    "It takes total - warmup steps."
 )
 def never_arrives(step, peak, warmup, total, floor=0.0):
-    down = floor + (peak - floor) * (1 + math.cos(math.pi * (step - warmup) / total)) / 2
-    return _lr_of(step, peak, warmup, total, floor, down=lambda phase: down)
+    share = _half_cosine((step - warmup) / total)
+    return _in_pieces(step, peak, warmup, total, floor, share=lambda phase: share)
 
 
 @exercise.mistake("Your cosine is one step ahead. At step `warmup` the progress is 0.")
 def one_step_ahead(step, peak, warmup, total, floor=0.0):
-    later = _phase(step + 1, warmup, total) if total > warmup else 1.0
-    down = floor + (peak - floor) * (1 + math.cos(math.pi * later)) / 2
-    return _lr_of(step, peak, warmup, total, floor, down=lambda phase: down)
+    share = _half_cosine((step + 1 - warmup) / max(1, total - warmup))
+    return _in_pieces(step, peak, warmup, total, floor, share=lambda phase: share)
 
 
 @exercise.mistake("You go down in a straight line. Go along half a cosine: slowly, fast, slowly.")
 def linear_decay(step, peak, warmup, total, floor=0.0):
-    def down(phase):
-        return peak + (floor - peak) * phase
-
-    return _lr_of(step, peak, warmup, total, floor, down=down)
+    return _in_pieces(step, peak, warmup, total, floor, share=lambda phase: 1 - phase)
 
 
 @exercise.mistake("Your 1 + cos runs from 2 to 0, so the rate begins at twice the peak. Halve it.")
 def not_halved(step, peak, warmup, total, floor=0.0):
-    def down(phase):
-        return floor + (peak - floor) * (1 + math.cos(math.pi * phase))
-
-    return _lr_of(step, peak, warmup, total, floor, down=down)
+    return _in_pieces(step, peak, warmup, total, floor, share=lambda phase: 2 * _half_cosine(phase))
 
 
 @exercise.mistake(
-    "You use a whole wave: half-way through it is at the bottom, and then it climbs. Half "
-    "a wave is π, not 2π."
+    "You use a whole wave: half-way through it is at the bottom, and then it climbs. Half a wave "
+    "is π, not 2π."
 )
 def whole_wave(step, peak, warmup, total, floor=0.0):
-    def down(phase):
-        return floor + (peak - floor) * (1 + math.cos(2 * math.pi * phase)) / 2
-
-    return _lr_of(step, peak, warmup, total, floor, down=down)
+    return _in_pieces(step, peak, warmup, total, floor, share=lambda phase: _half_cosine(2 * phase))
 
 
 @exercise.mistake("Your cosine runs to 1, not to π, so the rate falls by a quarter only.")
 def forgot_pi(step, peak, warmup, total, floor=0.0):
-    def down(phase):
-        return floor + (peak - floor) * (1 + math.cos(phase)) / 2
+    def share(phase):
+        return (1 + math.cos(phase)) / 2
 
-    return _lr_of(step, peak, warmup, total, floor, down=down)
+    return _in_pieces(step, peak, warmup, total, floor, share=share)
 
 
 @exercise.mistake("After the end your cosine climbs again. From step `total` on it is `floor`.")
 def rises_again(step, peak, warmup, total, floor=0.0):
     if step < warmup or total == warmup:
-        return _lr_of(step, peak, warmup, total, floor)
-    return floor + (peak - floor) * (1 + math.cos(math.pi * _phase(step, warmup, total))) / 2
+        return _in_pieces(step, peak, warmup, total, floor)
+    return floor + (peak - floor) * _half_cosine(_phase(step, warmup, total))
 
 
 @exercise.mistake("You return 0 after the end. From step `total` on it is `floor`.")
 def zero_after_the_end(step, peak, warmup, total, floor=0.0):
-    return _lr_of(step, peak, warmup, total, floor, after=0.0)
+    return _in_pieces(step, peak, warmup, total, floor, after=0.0)
 
 
 @exercise.mistake("You stay at the peak. After the warm-up the rate falls along half a cosine.")
 def stays_at_peak(step, peak, warmup, total, floor=0.0):
-    return _lr_of(step, peak, warmup, total, peak)
+    return _in_pieces(step, peak, warmup, total, floor=peak)
 
 
 @exercise.alternative
@@ -258,3 +252,13 @@ def lr_by_sine(step, peak, warmup, total, floor=0.0):
         left = (total - step) / (total - warmup)
         return floor + (peak - floor) * math.sin(math.pi / 2 * left) ** 2
     return peak - peak * (warmup - step - 1) / warmup
+
+
+@exercise.alternative
+def lr_by_torch(step, peak, warmup, total, floor=0.0):
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    if step >= total:
+        return floor
+    progress = torch.tensor((step - warmup) / (total - warmup))
+    return (floor + (peak - floor) * 0.5 * (1 + torch.cos(math.pi * progress))).item()

@@ -1,7 +1,7 @@
 """training.train_step: from a batch to new weights."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -28,6 +28,48 @@ exercise = Exercise(
 )
 
 
+@exercise.cases
+def cases() -> list[Case]:
+    def case(
+        title: str,
+        ids: Tensor,
+        targets: Tensor,
+        sizes: Sequence[int],
+        max_norm: float,
+        n_steps: int = 1,
+        make_optimiser: Callable[..., Optimizer] = partial(SGD, lr=0.5),  # noqa: B008
+    ) -> Case:
+        use = partial(_use_train_step, make_optimiser, sizes, n_steps)
+        arguments = {"ids": ids, "targets": targets, "max_norm": max_norm, **shared.words_weights()}
+        oracle = partial(_train_step_by_torch, make_optimiser, n_steps)
+        given = f"model, micro_batches of {list(sizes)} rows, optimiser, {max_norm}"
+        call = f"(*train_step({given}), *weights)"
+        return Case(title, arguments, oracle, use, call)
+
+    ids = inputs.integers(6, 4, below=6)
+    targets = inputs.integers(6, 4, below=6, seed=1)
+    padded = shared.PADDED_IDS, shared.PADDED_TARGETS
+    momentum = partial(SGD, lr=0.3, momentum=0.9)
+    adamw = partial(AdamW, lr=0.05, weight_decay=0.1)
+
+    def two_groups(weights: Iterable[nn.Parameter]) -> Optimizer:
+        first, *others = weights
+        groups: list[dict[str, Any]] = [{"params": [first], "lr": 0.2}, {"params": others}]
+        return SGD(groups, lr=0.5)
+
+    return [
+        case("one micro-batch, clipped", ids[:2], targets[:2], (2,), 0.1),
+        case("one micro-batch, not clipped", ids[:2], targets[:2], (2,), 100.0),
+        case("three micro-batches", ids, targets, (2, 2, 2), 0.2),
+        case("some with more padding", *padded, (1, 1, 2), 0.3),
+        case("some with more padding, no limit", *padded, (1, 3), math.inf),
+        case("three steps", ids, targets, (4, 2), 0.25, 3),
+        case("three steps with momentum", *padded, (2, 2), 0.4, 3, momentum),
+        case("three steps of AdamW", *padded, (3, 1), 0.05, 3, adamw),
+        case("two groups of weights", *padded, (2, 2), 0.2, 1, two_groups),
+    ]
+
+
 def _use_train_step(
     make_optimiser: Callable[..., Optimizer],
     sizes: Sequence[int],
@@ -38,10 +80,13 @@ def _use_train_step(
     max_norm: float,
     **weights: Tensor,
 ) -> tuple[Tensor, ...]:
-    """Loss and length of the last step, and the weights after it. Old gradients lie around."""
-    model = shared.Words(**weights)
+    """Loss and length of the last step, and the weights after it.
+
+    Old gradients lie around before a step that is the only one.
+    """
+    model = shared.Words(max(sizes), **weights)
     for each in model.parameters():
-        each.grad = torch.full_like(each, 0.3)
+        each.grad = torch.full_like(each, 0.3) if n_steps == 1 else None
     optimiser = make_optimiser(model.parameters())
     optimiser.register_step_pre_hook(partial(_is_ready, model))
     batches = shared.in_micro_batches(ids, targets, sizes)
@@ -83,41 +128,6 @@ def _train_step_by_torch(
     return loss.detach(), norm, *(weight.detach() for weight in weights)
 
 
-@exercise.cases
-def cases() -> list[Case]:
-    def case(
-        title: str,
-        ids: Tensor,
-        targets: Tensor,
-        sizes: Sequence[int],
-        max_norm: float,
-        n_steps: int = 1,
-        make_optimiser: Callable[..., Optimizer] = partial(SGD, lr=0.5),  # noqa: B008
-    ) -> Case:
-        use = partial(_use_train_step, make_optimiser, sizes, n_steps)
-        arguments = {"ids": ids, "targets": targets, "max_norm": max_norm, **shared.words_weights()}
-        oracle = partial(_train_step_by_torch, make_optimiser, n_steps)
-        given = f"model, micro_batches of {list(sizes)} rows, optimiser, {max_norm}"
-        call = f"(*train_step({given}), *weights)"
-        return Case(title, arguments, oracle, use, call)
-
-    ids = inputs.integers(6, 4, below=6)
-    targets = inputs.integers(6, 4, below=6, seed=1)
-    padded = shared.PADDED_IDS, shared.PADDED_TARGETS
-    momentum = partial(SGD, lr=0.3, momentum=0.9)
-    adamw = partial(AdamW, lr=0.05, weight_decay=0.1)
-    return [
-        case("one micro-batch, clipped", ids[:2], targets[:2], (2,), 0.1),
-        case("one micro-batch, not clipped", ids[:2], targets[:2], (2,), 100.0),
-        case("three micro-batches", ids, targets, (2, 2, 2), 0.2),
-        case("some with more padding", *padded, (1, 1, 2), 0.3),
-        case("some with more padding, no limit", *padded, (1, 3), math.inf),
-        case("three steps", ids, targets, (4, 2), 0.25, 3),
-        case("three steps with momentum", *padded, (2, 2), 0.4, 3, momentum),
-        case("three steps of AdamW", *padded, (3, 1), 0.05, 3, adamw),
-    ]
-
-
 def _accumulated(model, micro_batches):
     return training.accumulate(model, micro_batches, training.cross_entropy)
 
@@ -126,9 +136,18 @@ def _clipped(model, max_norm):
     return training.clip_gradients(model.parameters(), max_norm)
 
 
+def _in_steps(model, micro_batches, optimiser, max_norm, accumulate=_accumulated, clip=_clipped):
+    """Right. The mistakes below do a step otherwise, or in another order."""
+    optimiser.zero_grad()
+    loss = accumulate(model, micro_batches)
+    norm = clip(model, max_norm)
+    optimiser.step()
+    return loss, norm
+
+
 @exercise.mistake(
-    "You never clear the gradients. `backward` adds to them, so every step also takes all "
-    "steps before it. Begin with `optimiser.zero_grad()`."
+    "You never clear the gradients. `backward` adds to them, so every step also takes all steps "
+    "before it. Begin with `optimiser.zero_grad()`."
 )
 def no_zero_grad(model, micro_batches, optimiser, max_norm):
     loss, norm = _accumulated(model, micro_batches), _clipped(model, max_norm)
@@ -137,18 +156,28 @@ def no_zero_grad(model, micro_batches, optimiser, max_norm):
 
 
 @exercise.mistake(
-    "You clear the gradients after the step, so whatever lay there before the first one is "
-    "taken too. Begin with `optimiser.zero_grad()`."
+    "You clear the gradients after the step, so whatever lay there before the first one is taken "
+    "too. Begin with `optimiser.zero_grad()`."
 )
 def zero_grad_at_the_end(model, micro_batches, optimiser, max_norm):
-    loss, norm = no_zero_grad(model, micro_batches, optimiser, max_norm)
+    found = no_zero_grad(model, micro_batches, optimiser, max_norm)
     optimiser.zero_grad()
-    return loss, norm
+    return found
 
 
 @exercise.mistake(
-    "You clear the gradients between `backward` and the step, so nothing moves. Clear them "
-    "at the beginning."
+    "Before the first `backward` a weight has no gradient that could be filled with 0: its `grad` "
+    "is None. `optimiser.zero_grad()` knows that."
+)
+def fills_with_zeros_by_hand(model, micro_batches, optimiser, max_norm):
+    for parameter in model.parameters():
+        parameter.grad.zero_()
+    return no_zero_grad(model, micro_batches, optimiser, max_norm)
+
+
+@exercise.mistake(
+    "You clear the gradients between `backward` and the step, so nothing moves. Clear them at the "
+    "beginning."
 )
 def zero_grad_before_step(model, micro_batches, optimiser, max_norm):
     optimiser.zero_grad()
@@ -186,62 +215,75 @@ def clips_after_step(model, micro_batches, optimiser, max_norm):
 )
 def clips_stale_gradients(model, micro_batches, optimiser, max_norm):
     norm = _clipped(model, max_norm)
-    optimiser.zero_grad()
-    loss = _accumulated(model, micro_batches)
-    optimiser.step()
-    return loss, norm
+    return _in_steps(model, micro_batches, optimiser, math.inf)[0], norm
+
+
+@exercise.mistake(
+    "You clip the weights of `param_groups[0]` only. An optimiser may have several groups: "
+    "`model.parameters()` gives all weights."
+)
+def clips_first_group_only(model, micro_batches, optimiser, max_norm):
+    def clip(model, max_norm):
+        return training.clip_gradients(optimiser.param_groups[0]["params"], max_norm)
+
+    return _in_steps(model, micro_batches, optimiser, max_norm, clip=clip)
+
+
+@exercise.mistake(
+    "You clip each group of the optimiser by itself, which changes the direction of the step. "
+    "There is one length, that of all gradients together: `model.parameters()`."
+)
+def clips_each_group(model, micro_batches, optimiser, max_norm):
+    def clip(model, max_norm):
+        groups = [group["params"] for group in optimiser.param_groups]
+        return math.hypot(*(training.clip_gradients(group, max_norm) for group in groups))
+
+    return _in_steps(model, micro_batches, optimiser, max_norm, clip=clip)
 
 
 @exercise.mistake("You always clip at 1. Use the `max_norm` that you are given.")
 def always_clips_to_one(model, micro_batches, optimiser, max_norm):
-    return train_step_in_order(model, micro_batches, optimiser, 1.0)
+    return _in_steps(model, micro_batches, optimiser, 1.0)
 
 
 @exercise.mistake(
-    "Your step is right, but you return the length after clipping. `clip_gradients` "
-    "returns the one before: it shows how wild the batch was."
+    "Your step is right, but you return the length after clipping. `clip_gradients` returns the "
+    "one before: it shows how wild the batch was."
 )
 def returns_norm_after_clipping(model, micro_batches, optimiser, max_norm):
-    optimiser.zero_grad()
-    loss = _accumulated(model, micro_batches)
-    _clipped(model, max_norm)
-    optimiser.step()
+    loss, _ = _in_steps(model, micro_batches, optimiser, max_norm)
     return loss, _clipped(model, math.inf)
 
 
 @exercise.mistake("Your step is right, but you return the length first. It is loss, length.")
 def returns_swapped(model, micro_batches, optimiser, max_norm):
-    return train_step_in_order(model, micro_batches, optimiser, max_norm)[::-1]
+    return _in_steps(model, micro_batches, optimiser, max_norm)[::-1]
 
 
 @exercise.mistake("Your step is right, but you return one number. Return two: loss, length.")
 def returns_loss_only(model, micro_batches, optimiser, max_norm):
-    return train_step_in_order(model, micro_batches, optimiser, max_norm)[0]
-
-
-@torch.no_grad()
-def _loss_afterwards(model, micro_batches):
-    ids, targets = (torch.cat(each) for each in zip(*micro_batches, strict=True))
-    return training.cross_entropy(model(ids), targets).item()
+    return _in_steps(model, micro_batches, optimiser, max_norm)[0]
 
 
 @exercise.mistake(
-    "You compute the loss again after the step. The one that `accumulate` returned is "
-    "meant, and costs nothing."
+    "You compute the loss again after the step. The one that `accumulate` returned is meant, and "
+    "costs nothing."
 )
 def returns_loss_after_step(model, micro_batches, optimiser, max_norm):
-    _, norm = train_step_in_order(model, micro_batches, optimiser, max_norm)
-    return _loss_afterwards(model, micro_batches), norm
+    _, norm = _in_steps(model, micro_batches, optimiser, max_norm)
+    ids, targets = (torch.cat(each) for each in zip(*micro_batches, strict=True))
+    with torch.no_grad():
+        return training.cross_entropy(model(ids), targets).item(), norm
 
 
 @exercise.mistake("You read the first micro-batch only. All of them make one step.")
 def first_micro_batch_only(model, micro_batches, optimiser, max_norm):
-    return train_step_in_order(model, micro_batches[:1], optimiser, max_norm)
+    return _in_steps(model, micro_batches[:1], optimiser, max_norm)
 
 
 @exercise.mistake("You make a step for every micro-batch. All of them together make one.")
 def step_for_each_micro_batch(model, micro_batches, optimiser, max_norm):
-    found = [train_step_in_order(model, [batch], optimiser, max_norm) for batch in micro_batches]
+    found = [_in_steps(model, [batch], optimiser, max_norm) for batch in micro_batches]
     losses, norms = zip(*found, strict=True)
     return sum(losses) / len(losses), norms[-1]
 
@@ -250,25 +292,27 @@ def step_for_each_micro_batch(model, micro_batches, optimiser, max_norm):
     "You clip after every micro-batch. Clip once, when all gradients have been added."
 )
 def clips_each_micro_batch(model, micro_batches, optimiser, max_norm):
+    counts = [int((targets != -100).sum()) for _, targets in micro_batches]
     optimiser.zero_grad()
-    losses = []
-    for batch, share in zip(micro_batches, shared.right_shares(micro_batches), strict=True):
-        losses.append(shared.accumulate_with(model, [batch], training.cross_entropy, [share]))
+    total = 0.0
+    for (ids, targets), count in zip(micro_batches, counts, strict=True):
+        loss = training.cross_entropy(model(ids), targets) * count / sum(counts)
+        loss.backward()
+        total += loss.item()
         norm = _clipped(model, max_norm)
     optimiser.step()
-    return sum(losses), norm
+    return total, norm
 
 
 @exercise.mistake(
-    "You divide by the number of micro-batches, padding or not. `accumulate` knows how "
-    "much each of them counts."
+    "You divide by the number of micro-batches, padding or not. `accumulate` knows how much each "
+    "of them counts."
 )
 def mean_of_means(model, micro_batches, optimiser, max_norm):
-    optimiser.zero_grad()
-    loss = accumulate.mean_of_means(model, micro_batches, training.cross_entropy)
-    norm = _clipped(model, max_norm)
-    optimiser.step()
-    return loss, norm
+    def mean(model, micro_batches):
+        return accumulate.mean_of_means(model, micro_batches, training.cross_entropy)
+
+    return _in_steps(model, micro_batches, optimiser, max_norm, accumulate=mean)
 
 
 @exercise.alternative

@@ -1,0 +1,176 @@
+"""Answers to the exercises of notebook 01 that a check once took, or refused, wrongly."""
+
+from pathlib import Path
+
+import nbformat
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from course_utils import exercises, projection
+from course_utils.engine.check import check
+
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+
+
+def verdict_on(name, answer):
+    return check(exercises.find(f"projection.{name}"), answer)
+
+
+# --- is_linear -----------------------------------------------------------------------------------
+
+
+def agree(f, x, y, a, b):
+    return torch.allclose(f(a * x + b * y), a * f(x) + b * f(y), rtol=1e-3, atol=1e-3)
+
+
+def near_and_far(f, d):
+    sizes = (1, 1, 10, 100)
+    return all(agree(f, *(size * torch.randn(2, d)), *torch.randn(2)) for size in sizes)
+
+
+def draws_whole_numbers(f, d):
+    draw = torch.randint
+    return all(agree(f, *draw(-9, 10, (2, d)).float(), *draw(-5, 6, (2,))) for _ in range(20))
+
+
+def draws_vectors_of_size_one(f, d):
+    return all(agree(f, *torch.randn(2, d), *torch.randn(2)) for _ in range(10))
+
+
+def calls_with_one_row(f, d):
+    return near_and_far(lambda x: f(x[None]), d)
+
+
+def calls_with_many_rows(f, d):
+    return agree(f, *(10 * torch.randn(2, 50, d)), *torch.randn(2, 50, 1))
+
+
+def draws_five_numbers(f, d):
+    return near_and_far(f, 5)
+
+
+def compares_the_first_number(f, d):
+    return near_and_far(lambda x: f(x).flatten()[:1], d)
+
+
+def cannot_take_a_layer(f, d):
+    return near_and_far(lambda x: torch.from_numpy(f(x).numpy()), d)
+
+
+@pytest.mark.parametrize(
+    ("answer", "mistake"),
+    [
+        (draws_whole_numbers, "only_whole_numbers"),
+        (calls_with_one_row, ""),
+        (calls_with_many_rows, ""),
+        (draws_five_numbers, ""),
+        (compares_the_first_number, ""),
+        (draws_vectors_of_size_one, "only_small_vectors"),
+        (cannot_take_a_layer, ""),
+    ],
+)
+def test_a_tester_that_looks_in_one_place_only_is_refused(answer, mistake):
+    verdict = verdict_on("is_linear", answer)
+    assert (verdict.state, verdict.mistake) == ("wrong", mistake), verdict
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_whatever_is_drawn_the_hints_lead_to_a_right_tester(seed):
+    def by_the_hints(f, d):
+        torch.manual_seed(seed)
+        return all(near_and_far(f, d) for _ in range(3))
+
+    assert verdict_on("is_linear", by_the_hints).state == "right"
+
+
+@pytest.mark.parametrize("bound", [0.01, 1, 10, 1000])
+def test_the_reference_sees_a_bend_near_and_far(bound):
+    assert not projection.is_linear(lambda x: x.clamp(-bound, bound), 6)
+    assert not projection.is_linear(lambda x: F.hardshrink(x, bound), 6)
+
+
+def test_the_reference_takes_layers():
+    assert projection.is_linear(nn.Linear(6, 4, bias=False), 6)
+    assert not projection.is_linear(nn.Linear(6, 4), 6)
+
+
+# --- embed ---------------------------------------------------------------------------------------
+
+
+def test_one_hot_as_the_notebook_writes_it_is_right():
+    notebook = nbformat.read(NOTEBOOKS / "01_projection.ipynb", as_version=4)
+    lines = [line for cell in notebook.cells for line in cell.source.splitlines()]
+    (line,) = [line for line in lines if line.startswith("one_hot = ")]
+    namespace = {"nn": nn}
+    exec(f"def embed(ids, table):\n    {line}\n    return one_hot @ table", namespace)
+    assert verdict_on("embed", namespace["embed"]).state == "right"
+
+
+# --- batched_shapes ------------------------------------------------------------------------------
+
+
+def _product(batch, shape_a, shape_b):
+    return None if shape_a[-1] != shape_b[-2] else (*batch, shape_a[-2], shape_b[-1])
+
+
+def _aligned(shape_a, shape_b):
+    length = max(len(shape_a), len(shape_b)) - 2
+    return zip(
+        *([1] * (length + 2 - len(shape)) + list(shape[:-2]) for shape in (shape_a, shape_b)),
+        strict=True,
+    )
+
+
+def repeats_what_divides(shape_a, shape_b):
+    pairs = list(_aligned(shape_a, shape_b))
+    if any(max(pair) % min(pair) for pair in pairs):
+        return None
+    return _product(map(max, pairs), shape_a, shape_b)
+
+
+def repeats_the_first_only(shape_a, shape_b):
+    pairs = list(_aligned(shape_a, shape_b))
+    if any(b % a and b != 1 for a, b in pairs):
+        return None
+    return _product(map(max, pairs), shape_a, shape_b)
+
+
+def fills_with_ones_in_a_tuple(shape_a, shape_b):
+    length = max(len(shape_a), len(shape_b))
+    longer_a = (1,) * (length - len(shape_a)) + shape_a
+    longer_b = (1,) * (length - len(shape_b)) + shape_b
+    return projection.batched_shapes(longer_a, longer_b)
+
+
+def adds_a_tuple_at_the_end(shape_a, shape_b):
+    if projection.batched_shapes(shape_a, shape_b) is None:
+        return None
+    longer, shorter = sorted((shape_a, shape_b), key=len, reverse=True)
+    batch = longer[: len(longer) - len(shorter)] + shorter[:0]
+    batch += tuple(max(pair) for pair in zip(longer[len(batch) : -2], shorter[:-2], strict=True))
+    return batch + (shape_a[-2], shape_b[-1])  # noqa: RUF005
+
+
+def empties_the_list(shape_a, shape_b):
+    if isinstance(shape_a, list):
+        wanted = projection.batched_shapes(shape_a, shape_b)
+        shape_a.pop()
+        return wanted
+    return projection.batched_shapes(shape_a, shape_b)
+
+
+@pytest.mark.parametrize(
+    ("answer", "mistake"),
+    [
+        (repeats_what_divides, "repeats_what_divides"),
+        (repeats_the_first_only, ""),
+        (fills_with_ones_in_a_tuple, "needs_tuples"),
+        (adds_a_tuple_at_the_end, ""),
+        (empties_the_list, ""),
+    ],
+)
+def test_a_rule_for_some_shapes_only_is_refused(answer, mistake):
+    verdict = verdict_on("batched_shapes", answer)
+    assert (verdict.state, verdict.mistake) == ("wrong", mistake), verdict

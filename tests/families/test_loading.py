@@ -1,0 +1,406 @@
+"""Files of others: what is read, and that whatever is wrong with them is said, with its file."""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from course_utils import families, projection
+from course_utils.families import parity, renaming
+
+transformers = pytest.importorskip("transformers", reason='pip install -e ".[parity]"')
+
+SAVED = {
+    "gpt2": transformers.GPT2LMHeadModel,
+    "bert": transformers.BertModel,
+    "bert_masked": transformers.BertForMaskedLM,
+}
+
+
+def save(name: str, folder: Path, **options: object) -> parity.Case:
+    """Hugging Face's model of a case, saved in a folder as Hugging Face saves it."""
+    case = parity.CASES[name]()
+    case.theirs.save_pretrained(folder, **options)
+    return case
+
+
+def change(folder: Path, update: dict, remove: tuple[str, ...] = ()) -> None:
+    """Change tensors in a saved model."""
+    weights = load_file(folder / "model.safetensors") | update
+    kept = {name: tensor for name, tensor in weights.items() if name not in remove}
+    save_file(kept, folder / "model.safetensors")
+
+
+def same(model: nn.Module, case: parity.Case) -> bool:
+    """Whether the loaded model answers as the case's model does."""
+    with torch.no_grad():
+        wanted, found = (case.ask_ours(which, *case.inputs) for which in (case.ours, model))
+    return all(torch.equal(one, other) for one, other in zip(wanted, found, strict=True))
+
+
+@pytest.mark.parametrize("name", SAVED)
+def test_a_folder_is_loaded(name: str, tmp_path: Path) -> None:
+    case = save(name, tmp_path)
+    model = families.load(tmp_path)
+    assert same(model, case)
+    assert not model.training
+    assert same(families.load(str(tmp_path)), case)
+
+
+@pytest.mark.parametrize("name", SAVED)
+def test_weights_may_be_spread_over_files(name: str, tmp_path: Path) -> None:
+    case = save(name, tmp_path, max_shard_size="10KB")
+    assert len(list(tmp_path.glob("*.safetensors"))) > 2
+    assert same(families.load(tmp_path), case)
+
+
+def test_a_tensor_in_two_files_is_refused(tmp_path: Path) -> None:
+    save("gpt2", tmp_path)
+    save_file({"transformer.ln_f.bias": torch.zeros(24)}, tmp_path / "more.safetensors")
+    with pytest.raises(ValueError, match=r"transformer\.ln_f\.bias is in two files"):
+        families.load(tmp_path)
+
+
+def test_names_of_older_files_are_known(tmp_path: Path) -> None:
+    case = save("gpt2", tmp_path)
+    old = load_file(tmp_path / "model.safetensors")
+    old = {name.removeprefix("transformer."): tensor for name, tensor in old.items()}
+    old["h.0.attn.bias"] = torch.ones(1, 1, 16, 16).tril()
+    old["h.0.attn.masked_bias"] = torch.tensor(-1e4)
+    save_file(old, tmp_path / "model.safetensors")
+    assert same(families.load(tmp_path), case)
+
+
+def test_gamma_and_beta_are_gain_and_bias(tmp_path: Path) -> None:
+    case = save("bert_masked", tmp_path)
+    old = {}
+    for name, tensor in load_file(tmp_path / "model.safetensors").items():
+        name = name.replace("LayerNorm.weight", "LayerNorm.gamma")
+        old[name.replace("LayerNorm.bias", "LayerNorm.beta")] = tensor
+    old["cls.seq_relationship.weight"] = torch.zeros(2, 24)
+    old["bert.pooler.dense.bias"] = torch.zeros(24)
+    save_file(old, tmp_path / "model.safetensors")
+    assert same(families.load(tmp_path), case)
+
+
+def test_a_head_may_have_weights_of_its_own(tmp_path: Path) -> None:
+    save("gpt2", tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": False}))
+    own = torch.randn(parity.VOCABULARY, parity.D_MODEL)
+    change(tmp_path, {"lm_head.weight": own})
+    model = families.load(tmp_path)
+    assert torch.equal(model.head.weight, own)
+    assert not torch.equal(model.embed.tokens.weight, own)
+
+
+def test_a_tied_head_is_the_embedding(tmp_path: Path) -> None:
+    save("gpt2", tmp_path)
+    model = families.load(tmp_path)
+    assert model.head.weight is model.embed.tokens.weight
+    change(tmp_path, {"lm_head.weight": torch.zeros(parity.VOCABULARY, parity.D_MODEL)})
+    with pytest.raises(ValueError, match=r"tied: (head|embed\.tokens)\.weight is one with another"):
+        families.load(tmp_path)
+
+
+def test_half_precision_is_read_as_float32(tmp_path: Path) -> None:
+    save("gpt2", tmp_path)
+    halves = {
+        name: tensor.bfloat16()
+        for name, tensor in load_file(tmp_path / "model.safetensors").items()
+    }
+    change(tmp_path, halves)
+    assert {parameter.dtype for parameter in families.load(tmp_path).parameters()} == {
+        torch.float32
+    }
+
+
+def test_everything_that_does_not_fit_is_named_with_its_shape(tmp_path: Path) -> None:
+    save("bert", tmp_path)
+    change(
+        tmp_path,
+        {
+            "embeddings.position_embeddings.weight": torch.zeros(15, 24),
+            "encoder.layer.3.output.dense.bias": torch.zeros(24),
+            "adapter.weight": torch.zeros(2, 3),
+        },
+        remove=("encoder.layer.1.attention.self.key.weight",),
+    )
+    with pytest.raises(ValueError, match="do not fit the model") as caught:
+        families.load(tmp_path)
+    assert sorted(str(caught.value).splitlines()[1:]) == [
+        "left over: adapter.weight [2, 3]",
+        "left over: blocks.3.feed_forward.down.bias [24]",
+        "missing: blocks.1.attention.w_k.weight [24, 24]",
+        "shape: embed.positions.weight should be [16, 24], but is [15, 24]",
+    ]
+
+
+def test_a_model_that_cannot_be_filled_is_left_as_it_was() -> None:
+    model = projection.Linear(2, 3)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with pytest.raises(ValueError, match=r"missing: bias \[3\]"):
+        renaming.fill(model, {"weight": torch.zeros(3, 2)})
+    assert all(torch.equal(before[name], now) for name, now in model.state_dict().items())
+
+
+def test_two_tensors_with_one_name_are_refused() -> None:
+    rules = (renaming.Rule("a|b", ("c",)),)
+    same_twice = {"a": torch.ones(2), "b": torch.ones(2)}
+    assert list(renaming.rename(same_twice, rules)) == ["c"]
+    with pytest.raises(ValueError, match="two different tensors would become c; one is b"):
+        renaming.rename({"a": torch.ones(2), "b": torch.zeros(2)}, rules)
+
+
+def test_pickles_are_refused(tmp_path: Path) -> None:
+    case = save("gpt2", tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    torch.save(case.theirs.state_dict(), tmp_path / "pytorch_model.bin")
+    with pytest.raises(FileNotFoundError, match=r"no \*\.safetensors.*pickles"):
+        families.load(tmp_path)
+
+
+def test_an_architecture_that_we_do_not_build_is_named(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"architectures": ["MambaForCausalLM"]}')
+    with pytest.raises(ValueError, match=r"MambaForCausalLM.*one of GPT2LMHeadModel, BertModel"):
+        families.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "setting"),
+    [
+        ("gpt2", {"activation_function": "relu"}),
+        ("gpt2", {"scale_attn_by_inverse_layer_idx": True}),
+        ("bert", {"hidden_act": "gelu_new"}),
+        ("bert_masked", {"position_embedding_type": "relative_key"}),
+    ],
+)
+def test_a_variant_that_we_would_compute_wrongly_is_refused(
+    name: str, setting: dict, tmp_path: Path
+) -> None:
+    save(name, tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | setting))
+    with pytest.raises(ValueError, match=f"config.json says {min(setting)} = "):
+        families.load(tmp_path)
+
+
+def test_a_folder_without_a_config_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"has no config\.json"):
+        families.load(tmp_path)
+
+
+def test_a_name_is_fetched_from_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = save("gpt2", tmp_path)
+    asked = []
+
+    def snapshot_download(name: str, allow_patterns: list[str]) -> str:
+        asked.append((name, allow_patterns))
+        return str(tmp_path)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    assert same(families.load("somebody/gpt2"), case)
+    assert asked == [("somebody/gpt2", ["config.json", "*.safetensors"])]
+
+
+@pytest.mark.parametrize("error", [OSError("no network"), ValueError("not a name")])
+def test_a_name_that_cannot_be_fetched_is_neither(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def snapshot_download(name: str, allow_patterns: list[str]) -> str:
+        raise error
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    with pytest.raises(FileNotFoundError, match=f"'a/b' is not a folder here.*{error}"):
+        families.load("a/b")
+
+
+def test_without_the_hubs_package_a_name_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(FileNotFoundError, match="huggingface_hub"):
+        families.load("a/b")
+
+
+# --- What is wrong with the files ----------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    save("gpt2", tmp_path)
+    return tmp_path
+
+
+def configured(folder: Path, **changes: object) -> None:
+    """Change settings; None removes one."""
+    path = folder / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8")) | changes
+    kept = {name: value for name, value in config.items() if value is not None}
+    path.write_text(json.dumps(kept), encoding="utf-8")
+
+
+def refusal(folder: Path) -> str:
+    with pytest.raises((ValueError, FileNotFoundError)) as caught:
+        families.load(folder)
+    return str(caught.value)
+
+
+def test_numbers_that_are_none_are_named(folder: Path) -> None:
+    names = "lm_head.weight", "transformer.wte.weight"
+    spoilt = load_file(folder / "model.safetensors")["transformer.wte.weight"].clone()
+    spoilt[1, 2:4] = torch.tensor([torch.nan, torch.inf])
+    change(folder, {name: spoilt.clone() for name in names})
+    said = refusal(folder)
+    assert "not finite: embed.tokens.weight has 2 numbers that are NaN or infinite" in said
+    assert "tied" not in said
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.int64, torch.bool])
+def test_weights_without_their_scales_are_refused(dtype: torch.dtype, folder: Path) -> None:
+    weight = torch.ones(parity.D_MODEL, 3 * parity.D_MODEL, dtype=dtype)
+    change(folder, {"transformer.h.1.attn.c_attn.weight": weight})
+    kind = str(dtype).removeprefix("torch.")
+    assert f"kind: blocks.1.attention.w_k.weight is {kind}: quantised" in refusal(folder)
+
+
+def test_a_quantised_model_is_refused(folder: Path) -> None:
+    configured(folder, quantization_config={"quant_method": "gptq"})
+    assert "config.json says that the weights are quantised" in refusal(folder)
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n"
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (POINTER, "is a pointer of git-lfs, not the file itself: `git lfs pull`"),
+        (b"", "is not whole, or not "),
+        (None, "is not whole, or not "),
+        (b"\xff\xfe\x00 \x07 something else entirely", "is not whole, or not "),
+    ],
+    ids=["pointer", "empty", "half", "other"],
+)
+def test_a_file_that_is_not_whole_is_named(
+    content: bytes | None, message: str, name: str, folder: Path
+) -> None:
+    path = folder / name
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2] if content is None else content)
+    assert f"{path} {message}" in refusal(folder)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_folder_in_place_of_a_file_is_named(name: str, folder: Path) -> None:
+    (folder / name).unlink()
+    (folder / name).mkdir()
+    assert f"{folder / name} is a folder, should be a file" in refusal(folder)
+
+
+def test_a_file_in_place_of_the_folder_is_named(folder: Path) -> None:
+    assert "give the folder that it is in" in refusal(folder / "model.safetensors")
+
+
+def test_a_config_may_begin_with_a_mark(folder: Path) -> None:
+    path = folder / "config.json"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert isinstance(families.load(folder), nn.Module)
+
+
+def test_a_config_must_hold_names(folder: Path) -> None:
+    (folder / "config.json").write_text("[1, 2]", encoding="utf-8")
+    assert "config.json must hold names with values, got [1, 2]" in refusal(folder)
+
+
+NEEDED = {
+    "gpt2": "n_embd n_head n_layer n_positions vocab_size layer_norm_epsilon",
+    "bert": "hidden_size num_attention_heads num_hidden_layers intermediate_size vocab_size"
+    " max_position_embeddings type_vocab_size layer_norm_eps",
+}
+
+
+@pytest.mark.parametrize(
+    ("model", "name"), [(model, name) for model, names in NEEDED.items() for name in names.split()]
+)
+def test_a_number_that_is_not_there_is_named(model: str, name: str, tmp_path: Path) -> None:
+    save(model, tmp_path)
+    configured(tmp_path, **{name: None})
+    assert f"config.json has no {name}; a " in refusal(tmp_path)
+    for wrong in ("24", 0, -3, [2]):
+        configured(tmp_path, **{name: wrong})
+        assert f"config.json says {name} = {wrong!r}; a " in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("named", [None, [], "MambaForCausalLM"])
+def test_an_architecture_that_is_not_said_is_asked_for(named: object, folder: Path) -> None:
+    configured(folder, architectures=named)
+    assert f"the architectures {named}; one of GPT2LMHeadModel" in refusal(folder)
+
+
+def test_one_architecture_may_stand_without_a_list(folder: Path) -> None:
+    configured(folder, architectures="GPT2LMHeadModel")
+    assert isinstance(families.load(folder), nn.Module)
+
+
+@pytest.mark.parametrize("name", SAVED)
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod.", ""])
+@pytest.mark.parametrize("head", ["kept", "taken", "given"])
+def test_what_was_put_in_front_of_names_is_taken_away(
+    head: str, prefix: str, name: str, tmp_path: Path
+) -> None:
+    """By what wrapped the model, and by the head that it was saved with, or without."""
+    case = save(name, tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    inner = "transformer." if name == "gpt2" else "bert."
+    if head == "taken":
+        weights = {each.removeprefix(inner): tensor for each, tensor in weights.items()}
+    if head == "given" and name == "bert":
+        weights = {inner + each: tensor for each, tensor in weights.items()}
+    wrapped = {prefix + each: tensor for each, tensor in weights.items()}
+    save_file(wrapped, tmp_path / "model.safetensors")
+    assert same(families.load(tmp_path), case)
+
+
+def test_wrapped_blocks_are_unwrapped(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    wrapped = {re.sub(r"(h\.\d+\.)", r"\1_orig_mod.", name): each for name, each in weights.items()}
+    assert wrapped.keys() != weights.keys()
+    save_file(wrapped, folder / "model.safetensors")
+    assert isinstance(families.load(folder), nn.Module)
+
+
+def test_names_of_another_kind_are_one_reason(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    save_file({f"net.{name}": each for name, each in weights.items()}, folder / "model.safetensors")
+    said = refusal(folder)
+    assert f"names: of {len(weights)} not one is known, such as net.transformer.h.0" in said
+    assert len(said.splitlines()) == 2
+
+
+def test_a_long_list_is_cut(folder: Path) -> None:
+    strange = {f"adapter.{number}": torch.zeros(1) for number in range(50)}
+    change(folder, strange)
+    *_, last = said = refusal(folder).splitlines()
+    assert last == "and 30 more" and len(said) == 22
+
+
+def test_a_number_in_place_of_a_matrix_is_named(folder: Path) -> None:
+    change(folder, {"transformer.h.1.attn.c_attn.bias": torch.tensor(1.0)})
+    said = refusal(folder)
+    assert "left over: transformer.h.1.attn.c_attn.bias []" in said
+
+
+def test_a_shard_that_is_missing_is_named(tmp_path: Path) -> None:
+    save("gpt2", tmp_path, max_shard_size="10KB")
+    shards = sorted(tmp_path.glob("*.safetensors"))
+    (tmp_path / "notes.safetensors").write_bytes(b"not one of the model's")
+    assert isinstance(families.load(tmp_path), nn.Module)
+    shards[1].unlink()
+    assert f"names {shards[1].name}, which is not there: fetch it, too" in refusal(tmp_path)
+    (tmp_path / "model.safetensors.index.json").write_text("{}", encoding="utf-8")
+    assert "index.json has no weight_map" in refusal(tmp_path)
