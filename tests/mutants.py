@@ -18,8 +18,9 @@ from types import FrameType
 import torch
 
 from course_utils import exercises
-from course_utils.engine import edits, parts
+from course_utils.engine import parts
 from course_utils.engine.check import check
+from course_utils.engine.explaining import edits
 from course_utils.exercises import Exercise
 
 SECONDS = 2.0

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from course_utils.engine.comparing import Difference, compare, error_sentence, same_result, show
+from course_utils.engine.explaining.relations import relation
 from course_utils.engine.naming import recognise, resembling
 from course_utils.engine.observing import Outcome, expected, observe
-from course_utils.engine.relations import relation
 from course_utils.engine.signatures import signature_problem
 from course_utils.engine.verdict import Verdict
 from course_utils.exercises import Case, Exercise, Wrong

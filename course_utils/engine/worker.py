@@ -23,7 +23,7 @@ from torch.nn import functional
 from course_utils import exercises
 from course_utils.engine import borrowed, install, parts
 from course_utils.engine.check import check, stopped
-from course_utils.engine.explaining import explain
+from course_utils.engine.explaining.explain import explain
 from course_utils.engine.verdict import Verdict, too_slow
 
 PRINTED_AT_MOST = 2_000

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from course_utils.engine.recording import same, telling
+from course_utils.engine.explaining.recording import same, telling
 
 FACTORS = {
     "2": 2.0,

@@ -8,9 +8,10 @@ from dataclasses import replace
 
 from course_utils.engine import parting
 from course_utils.engine.comparing import compare
+from course_utils.engine.explaining import parting
+from course_utils.engine.explaining.repair import Repair, repair
+from course_utils.engine.explaining.trial import Trial, quiet
 from course_utils.engine.observing import observe
-from course_utils.engine.repair import Repair, repair
-from course_utils.engine.trial import Trial, quiet
 from course_utils.engine.verdict import Verdict
 from course_utils.exercises import Exercise
 

@@ -7,7 +7,8 @@ them undo each other, and then `amends`, which put back what an accident leaves 
 import ast
 import copy
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 OTHER_OPERATORS: dict[type, tuple[type, ...]] = {
     ast.Add: (ast.Sub, ast.Mult),
@@ -70,7 +71,8 @@ KIN = (
 REDUCTIONS = {"sum", "mean", "amax", "amin", "max", "min", "norm", "var", "std", "logsumexp"}
 
 
-class Place(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Place:
     """Where a node stands: in a field of its parent, at an index where the field is a list.
 
     `around` is the expression or statement around it that tells a reader where it is.

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from course_utils.engine import donors, edits
-from course_utils.engine.recording import functions
-from course_utils.engine.trial import Trial
+from course_utils.engine.explaining import donors, edits
+from course_utils.engine.explaining.recording import functions
+from course_utils.engine.explaining.trial import Trial
 
 
 @dataclass(frozen=True)

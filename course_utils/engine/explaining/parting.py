@@ -11,9 +11,9 @@ from typing import Any
 
 from torch import Tensor
 
-from course_utils.engine import donors
-from course_utils.engine.recording import NOTE, Recording, recorded, same, telling
-from course_utils.engine.trial import (
+from course_utils.engine.explaining import donors
+from course_utils.engine.explaining.recording import NOTE, Recording, recorded, same, telling
+from course_utils.engine.explaining.trial import (
     FILENAME,
     FIRST_LOOK,
     TooSlow,

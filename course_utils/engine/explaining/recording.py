@@ -91,10 +91,12 @@ class _Noting(ast.NodeTransformer):
         if isinstance(node, ast.AnnAssign):
             node.value = self.visit(node.value) if node.value else None
             return node
-        original = copy.deepcopy(node) if isinstance(node, self.WRAPPED) else node
+        original: Any = copy.deepcopy(node) if isinstance(node, self.WRAPPED) else node
         self.generic_visit(node)
         is_read = not isinstance(getattr(node, "ctx", None), ast.Store | ast.Del)
-        return self._wrapped(node, original) if isinstance(node, self.WRAPPED) and is_read else node
+        if not (isinstance(node, self.WRAPPED) and is_read):
+            return node
+        return self._wrapped(node, original)
 
     def _wrapped(self, node: ast.expr, original: ast.expr) -> ast.expr:
         self.recording.nodes.append(original)

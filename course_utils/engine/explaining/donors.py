@@ -11,9 +11,9 @@ from typing import Any
 from torch import Tensor
 
 from course_utils.engine import parts
-from course_utils.engine.edits import Place
-from course_utils.engine.recording import functions, same
-from course_utils.engine.trial import (
+from course_utils.engine.explaining.edits import Place
+from course_utils.engine.explaining.recording import functions, same
+from course_utils.engine.explaining.trial import (
     FILENAME,
     FIRST_LOOK,
     TooSlow,
