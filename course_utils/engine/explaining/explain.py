@@ -6,7 +6,6 @@ Each explanation is given only where it is certain, and all of them have a limit
 import ast
 from dataclasses import replace
 
-from course_utils.engine import parting
 from course_utils.engine.comparing import compare
 from course_utils.engine.explaining import parting
 from course_utils.engine.explaining.repair import Repair, repair
