@@ -25,7 +25,7 @@ from course_utils.engine.explaining.trial import (
 
 OURS = "our version"
 LARGEST = 0.6
-"""The share of a version of ours that may be put into the learner's."""
+"""The share of a version of ours that may be put into the learner's, and of theirs to give way."""
 
 FROM_EXPRESSIONS = (
     ast.BinOp,
@@ -45,7 +45,8 @@ def transplants(
     """Every expression of ours in every place of the learner's where an expression is read."""
     theirs = local_values(trial, trial.tree, FILENAME)
     in_reach = set(theirs) | {argument.arg for argument in definition.args.args}
-    into = [place for place in places if _takes_an_expression(place)]
+    room = LARGEST * sum(map(_size, definition.body))
+    into = [one for one in places if _takes_an_expression(one) and _size(one.get()) <= room]
     for donor in donors(trial, theirs, in_reach):
         text = ast.unparse(donor)
         for place in into:
@@ -65,7 +66,7 @@ def donors(trial: Trial, theirs: dict[str, Any], in_reach: set[str]) -> list[ast
             for node in ast.walk(definition):
                 if isinstance(node, FROM_EXPRESSIONS) and _is_read(node):
                     fitted = _Fitting(renamed, dict(written), in_reach).fit(node)
-                    if fitted is not None and _size(fitted) <= max(LARGEST * whole, 12):
+                    if fitted is not None and _size(fitted) <= max(LARGEST * whole, 8):
                         found.setdefault(ast.unparse(fitted), fitted)
     return sorted(found.values(), key=_size)
 

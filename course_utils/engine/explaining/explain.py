@@ -5,9 +5,10 @@ Each explanation is given only where it is certain, and all of them have a limit
 
 import ast
 from dataclasses import replace
+from typing import Any
 
 from course_utils.engine.comparing import compare
-from course_utils.engine.explaining import parting
+from course_utils.engine.explaining.parting import Parting, parting
 from course_utils.engine.explaining.repair import Repair, repair
 from course_utils.engine.explaining.trial import Trial, quiet
 from course_utils.engine.observing import observe
@@ -44,16 +45,21 @@ def explain(exercise: Exercise, source: str, verdict: Verdict) -> Verdict:
     relation = _remembers(trial) or verdict.relation
     found = repair(trial, tuple(number for number, _ in verdict.lines))
     if found:
-        way = "change" if found.whole else "split"
-        return _with(verdict, way, found.line, found.expression, _sentence(found), relation)
+        return _repaired(exercise, verdict, found, source, relation)
     trial.more_time(SECONDS / 2)
-    parted = parting.parting(trial) if not verdict.lines else None
+    parted = parting(trial) if not verdict.lines else None
     if parted:
         says = _parting_sentence(parted)
-        return _with(verdict, "parting", parted.line, parted.expression, says, relation)
+        return _placed(verdict, parted, source, way="parting", says=says, relation=relation)
     if relation:
         return replace(verdict, way="relation", says=relation, relation=relation)
     return verdict
+
+
+def _placed(verdict: Verdict, found: Repair | Parting, source: str, **told: Any) -> Verdict:
+    """The verdict with a place in the code, whose line is shown."""
+    lines = ((found.line, source.split("\n")[found.line - 1]),)
+    return replace(verdict, line=found.line, expression=found.expression, lines=lines, **told)
 
 
 def only_computes(tree: ast.Module) -> bool:
@@ -100,20 +106,26 @@ def _remembers_the_first(trial: Trial) -> str:
     )
 
 
-def _with(
-    verdict: Verdict, way: str, line: int, expression: str, says: str, relation: str
+def _repaired(
+    exercise: Exercise, verdict: Verdict, found: Repair, source: str, relation: str
 ) -> Verdict:
-    return replace(verdict, way=way, line=line, expression=expression, says=says, relation=relation)
-
-
-def _sentence(found: Repair) -> str:
     place = f"line {found.line}, `{found.expression}`"
-    if found.whole:
-        return f"A change here makes it right: {place}."
-    return f"The fault shows in {place}: with a change there, the calls that fail now are right."
+    mistakes = {mistake.name: mistake for mistake in exercise.mistakes}
+    if found.leaves in mistakes:
+        one = mistakes[found.leaves]
+        says = f"{one.says} And there is a second fault: look at {place}."
+        told = {"way": "both", "says": says, "mistake": one.name}
+    elif found.leaves == "right":
+        told = {"way": "change", "says": f"A change here makes it right: {place}."}
+    else:
+        says = (
+            f"The fault shows in {place}: with a change there, the calls that fail now are right."
+        )
+        told = {"way": "split", "says": says}
+    return _placed(verdict, found, source, relation=relation, **told)
 
 
-def _parting_sentence(parted: parting.Parting) -> str:
+def _parting_sentence(parted: Parting) -> str:
     first = f"`{parted.expression}` in line {parted.line} is the first value that is not ours."
     if not parted.same_until:
         return first

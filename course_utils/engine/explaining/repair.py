@@ -17,11 +17,14 @@ from course_utils.engine.explaining.trial import Trial
 
 @dataclass(frozen=True)
 class Repair:
-    """A place in the learner's code. `whole` where a change there makes everything right."""
+    """A place in the learner's code, and how things are after a change there.
+
+    `leaves` is "right", "split" where other cases break, or the name of a known mistake.
+    """
 
     line: int
     expression: str
-    whole: bool
+    leaves: str
 
 
 @dataclass(frozen=True)
@@ -37,20 +40,21 @@ class Candidate:
 def repair(trial: Trial, likely: tuple[int, ...] = ()) -> Repair | None:
     """The smallest change that is found in time, on the likely lines first."""
     tree = edits.OneConstant().visit(copy.deepcopy(trial.tree))
-    split = None
+    second: dict[bool, Repair] = {}  # what is left is a known mistake, or not
     for kinds in (_own_changes, donors.transplants):  # the second are costly to prepare
-        found = sorted(
+        in_order = sorted(
             candidates(trial, tree, kinds), key=lambda one: (one.line not in likely, one.rank)
         )
-        for candidate in found:
+        for candidate in in_order:
             if trial.time_is_up:
-                return split
-            fares = _fares(trial, tree, candidate)
-            if fares == "right":
-                return Repair(candidate.line, candidate.expression, True)
-            if fares == "split" and split is None:
-                split = Repair(candidate.line, candidate.expression, False)
-    return split
+                break
+            leaves = _fares(trial, tree, candidate)
+            found = Repair(candidate.line, candidate.expression, leaves)
+            if leaves == "right":
+                return found
+            if leaves == "split" or (leaves and kinds is _own_changes):
+                second.setdefault(leaves != "split", found)
+    return second.get(False) or second.get(True)
 
 
 def _fares(trial: Trial, tree: ast.Module, candidate: Candidate) -> str:

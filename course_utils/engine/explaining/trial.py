@@ -15,8 +15,9 @@ import torch
 
 from course_utils.engine import parts
 from course_utils.engine.comparing import compare, same_result
+from course_utils.engine.explaining.recording import telling
 from course_utils.engine.observing import Outcome, expected, observe
-from course_utils.exercises import Case, Exercise
+from course_utils.exercises import Case, Exercise, Mistake
 from course_utils.exercises.exercise import Part
 
 FILENAME = "changed cell"
@@ -69,15 +70,17 @@ class Trial:
         return namespace[self.exercise.name]
 
     def fares(self, tree: ast.Module) -> str:
-        """`right` where all is right, `split` where only what failed is right now."""
+        """`right` where all is right, `split` where only what failed is right now.
+
+        Where a known mistake is left, its name.
+        """
         try:
             with quiet(), time_limit(FIRST_LOOK):
                 part = self.part_of(tree)
                 case = self.first_failing
-                if not self.is_right_value(case.use(part, **copies(case))):
-                    return ""
+                value = case.use(part, **copies(case))
             with quiet(), time_limit(WHOLE_CHECK):
-                return self._in_all(part)
+                return self._in_all(part) if self.is_right_value(value) else self._left(part, value)
         except (Exception, SystemExit, TooSlow):
             return ""
 
@@ -85,6 +88,23 @@ class Trial:
         """Whether the first failing case should give this."""
         wanted = self.wanted[self.failing[0] if self.failing else 0]
         return same_result(wanted, Outcome(value))
+
+    @cached_property
+    def known(self) -> list[tuple[Mistake, Outcome]]:
+        """What the known mistakes give in the first failing case, where one can tell by it."""
+        with quiet():
+            made = [(one, observe(one.part, self.first_failing)) for one in self.exercise.mistakes]
+        return [(one, outcome) for one, outcome in made if telling(outcome.value)]
+
+    def _left(self, part: Part, value: Any) -> str:
+        """The name of the known mistake that a version makes, in every case."""
+        for mistake, outcome in self.known:
+            if same_result(outcome, Outcome(value)) and self._behaves_like(part, mistake.part):
+                return mistake.name
+        return ""
+
+    def _behaves_like(self, part: Part, other: Part) -> bool:
+        return all(same_result(observe(other, one), observe(part, one)) for one in self.cases)
 
     def _in_all(self, part: Part) -> str:
         broken = False
