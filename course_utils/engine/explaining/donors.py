@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from course_utils.engine import parts
-from course_utils.engine.explaining.edits import Place
+from course_utils.engine.explaining.edits import Place, is_read
 from course_utils.engine.explaining.recording import functions, same
 from course_utils.engine.explaining.trial import (
     FILENAME,
@@ -64,7 +64,7 @@ def donors(trial: Trial, theirs: dict[str, Any], in_reach: set[str]) -> list[ast
             written = _written_once(definition)
             whole = sum(map(_size, definition.body))
             for node in ast.walk(definition):
-                if isinstance(node, FROM_EXPRESSIONS) and _is_read(node):
+                if isinstance(node, FROM_EXPRESSIONS) and is_read(node):
                     fitted = _Fitting(renamed, dict(written), in_reach).fit(node)
                     if fitted is not None and _size(fitted) <= max(LARGEST * whole, 8):
                         found.setdefault(ast.unparse(fitted), fitted)
@@ -153,14 +153,10 @@ def _takes_an_expression(place: Place) -> bool:
     node = place.get()
     return (
         isinstance(node, ast.expr)
-        and _is_read(node)
+        and is_read(node)
         and not isinstance(node, ast.Starred | ast.Slice)
         and not (isinstance(place.parent, ast.Call) and place.field == "func")
     )
-
-
-def _is_read(node: ast.AST) -> bool:
-    return isinstance(getattr(node, "ctx", ast.Load()), ast.Load)
 
 
 def _size(node: ast.AST) -> int:

@@ -256,6 +256,8 @@ def _amended_statements(node: ast.stmt) -> Iterator[ast.AST]:
             yield ast.Assign([ast.Name(called.value.id, ast.Store())], node.value)
     elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
         yield ast.Return(node.value)
+    elif isinstance(node, ast.With):
+        yield ast.If(ast.Constant(True), node.body, [])
     yield from made_anew(node)
 
 
@@ -265,7 +267,7 @@ def made_anew(node: ast.AST) -> Iterator[ast.AST]:
         read = ast.Name(node.target.id, ast.Load())
         yield ast.Assign([node.target], ast.BinOp(read, node.op, node.value))
     elif isinstance(node, ast.Call):
-        name = _called(node)
+        name = called(node)
         if name.endswith("_") and not name.startswith("_"):
             yield _named(node, name.rstrip("_"))
 
@@ -327,7 +329,7 @@ KINDS_OF_RESULT = ("tuple", "list", "int", "float", "bool")
 
 
 def _amended_calls(node: ast.Call) -> Iterator[ast.AST]:
-    name = _called(node)
+    name = called(node)
     given = {keyword.arg for keyword in node.keywords}
     if name in REDUCTIONS:
         if "keepdim" not in given:
@@ -344,6 +346,16 @@ def _amended_calls(node: ast.Call) -> Iterator[ast.AST]:
         if name in kin:
             known = OTHER_FUNCTIONS.get(name, ())
             yield from (_named(node, one) for one in sorted(kin - {name, *known}))
+
+
+def all_alike(nodes: list[ast.Call]) -> Iterator[list[ast.AST]]:
+    """Calls of one function, all changed in one way: left out, or put in its kin's place."""
+    if all(node.args and not isinstance(node.args[0], ast.Starred) for node in nodes):
+        yield [node.args[0] for node in nodes]
+    if all(isinstance(node.func, ast.Attribute) for node in nodes):
+        yield [node.func.value for node in nodes]  # type: ignore[attr-defined]
+    for other in sorted({one for kin in KIN if called(nodes[0]) in kin for one in kin}):
+        yield [_named(node, other) for node in nodes]
 
 
 def _both(node: ast.Call, dim: int) -> list[ast.keyword]:
@@ -365,7 +377,13 @@ def _other_brackets(node: ast.BinOp) -> Iterator[ast.AST]:
         yield _with(call, func=_with(call.func, value=whole))
 
 
-def _called(node: ast.Call) -> str:
+def is_read(node: ast.AST) -> bool:
+    """Whether a name, attribute or subscript is read, not written."""
+    return isinstance(getattr(node, "ctx", ast.Load()), ast.Load)
+
+
+def called(node: ast.Call) -> str:
+    """The last name of what is called."""
     return ast.unparse(node.func).split(".")[-1]
 
 

@@ -85,7 +85,7 @@ def _cured_by_ours(
     ours: list[Tensor],
 ) -> int | None:
     """The first value that need only be one of ours for the result to be right."""
-    for number in strange[:-1] if len(strange) > 1 else strange:
+    for number in strange[:-1]:  # ours in place of the result itself tells nothing
         for value in _other_values(theirs[number], ours):
             if trial.time_is_up:
                 return None
@@ -98,7 +98,11 @@ def _cured_by_ours(
 
 
 def _other_values(value: Tensor, ours: list[Tensor]) -> Iterator[Tensor]:
-    return (one for one in ours if one.shape == value.shape and one.dtype == value.dtype)
+    return (one for one in ours if _kind(one) == _kind(value))
+
+
+def _kind(value: Any) -> tuple:
+    return (value.shape, value.dtype) if isinstance(value, Tensor) else (type(value),)
 
 
 def _first_after_ours(nodes: list[ast.expr], strange: list[int], told: list[int]) -> int | None:

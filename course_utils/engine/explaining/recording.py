@@ -4,6 +4,7 @@ import ast
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from math import isclose
 from typing import Any
 
 import torch
@@ -53,14 +54,18 @@ def functions(tree: ast.AST) -> Iterator[ast.FunctionDef]:
 
 
 def telling(value: Any) -> bool:
-    """Whether equal values are hardly an accident: a tensor of several different numbers."""
+    """Whether equal values are hardly an accident: several different numbers, or an odd one."""
+    if isinstance(value, float) or (isinstance(value, Tensor) and value.numel() == 1):
+        return float(value) % 0.5 != 0
     if not isinstance(value, Tensor) or value.numel() < 3:
         return False
     return bool((value != value.flatten()[0]).any())
 
 
 def same(one: Any, other: Any) -> bool:
-    """Whether two tensors have one shape and the same numbers, as far as their dtype can tell."""
+    """Whether two values have one shape and the same numbers, as far as their dtype can tell."""
+    if not (isinstance(one, Tensor) and isinstance(other, Tensor)):
+        return isinstance(one, float) and isinstance(other, float) and isclose(one, other)
     if one.shape != other.shape or one.is_floating_point() != other.is_floating_point():
         return False
     if not one.is_floating_point():

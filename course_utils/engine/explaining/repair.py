@@ -52,7 +52,8 @@ def repair(trial: Trial, likely: tuple[int, ...] = ()) -> Repair | None:
             found = Repair(candidate.line, candidate.expression, leaves)
             if leaves == "right":
                 return found
-            if leaves == "split" or (leaves and kinds is _own_changes):
+            gone = any(isinstance(new, ast.Pass) for _, new in candidate.changes)
+            if (leaves == "split" and not gone) or (leaves and kinds is _own_changes):
                 second.setdefault(leaves != "split", found)
     return second.get(False) or second.get(True)
 
@@ -90,7 +91,9 @@ def candidates(
     """Changes of every function of the cell: in one place, or in all that are equal."""
     for definition in functions(tree):
         places = list(edits.places(definition))
-        yield from _in_place(trial, definition, places)
+        if kinds is _own_changes:
+            yield from _in_place(trial, places)
+            yield from _calls_alike(trial, places)
         alike: dict[str, list[edits.Place]] = {}
         for place in places:
             alike.setdefault(_text(place.get()), []).append(place)
@@ -105,13 +108,24 @@ def candidates(
                 yield Candidate(rank + 1, all_of_them, line, expression)
 
 
-def _in_place(
-    trial: Trial, definition: ast.FunctionDef, places: list[edits.Place]
-) -> Iterator[Candidate]:
+def _in_place(trial: Trial, places: list[edits.Place]) -> Iterator[Candidate]:
     """All that is written in place made anew, at once."""
     changes = tuple((place, new) for place in places for new in edits.made_anew(place.get()))
     if len(changes) > 1:
         yield Candidate(2, changes, *_blamed(trial, changes[0][0]))
+
+
+def _calls_alike(trial: Trial, places: list[edits.Place]) -> Iterator[Candidate]:
+    """All calls of one function, changed in one way."""
+    by_name: dict[str, list[edits.Place]] = {}
+    for place in places:
+        if isinstance(place.get(), ast.Call):
+            by_name.setdefault(edits.called(place.get()), []).append(place)
+    for alike in by_name.values():
+        if len(alike) > 1:
+            for new in edits.all_alike([place.get() for place in alike]):
+                changes = tuple(zip(alike, new, strict=True))
+                yield Candidate(3, changes, *_blamed(trial, alike[0]))
 
 
 def _own_changes(trial: Trial, definition: ast.FunctionDef, places: list[edits.Place]) -> Changes:
@@ -121,6 +135,9 @@ def _own_changes(trial: Trial, definition: ast.FunctionDef, places: list[edits.P
             yield 1 + isinstance(new, ast.Pass), place, new
         for new in edits.amends(place.get()):
             yield 2, place, new
+        if isinstance(place.get(), ast.Attribute | ast.Name) and edits.is_read(place.get()):
+            for name in names:
+                yield 3, place, ast.BinOp(place.get(), ast.Mult(), ast.Name(name, ast.Load()))
 
 
 def _names_in_reach(definition: ast.FunctionDef) -> dict[str, list[str]]:
