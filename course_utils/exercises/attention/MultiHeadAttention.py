@@ -53,7 +53,7 @@ def _use_layer_again(part: Part, x, memory, mask, bias, n_heads, **weights: Tens
     """As `_use_layer`, after the same layer has answered others: of the same sizes, with a mask
     and a bias and without, and longer ones."""
     layer = part(x.shape[-1], n_heads)
-    other, longer = -x, torch.cat([x, x], dim=1)
+    other, longer = -x, torch.cat([x, 2 * x], dim=1)  # twice the same x would hide a kept one
     other_memory = None if memory is None else -memory
     sizes = x.shape[1], (x if memory is None else memory).shape[1]
     causal = torch.ones(sizes, dtype=torch.bool).tril()

@@ -38,6 +38,8 @@ def cases() -> list[Case]:
         case("as many tokens as heads", normal(2, 3, 3, 3)),
         case("what split_heads gives", normal(2, 5, 3, 4).transpose(1, 2)),
         case("one head", normal(2, 1, 3, 4)),
+        case("one head, one sentence", normal(1, 1, 3, 4)),
+        case("one head, one token", normal(2, 1, 1, 4)),
         case("heads of one feature", normal(2, 4, 3, 1)),
         case("one token", normal(2, 3, 1, 4)),
         case("a transposed view", normal(2, 3, 4, 5).mT),
