@@ -65,7 +65,7 @@ def how(record: dict[str, Any]) -> str:
     """How a refusal is explained, apart from its headline."""
     if record["mistake"]:
         return "named"
-    if record["way"] in ("change", "split", "parting"):
+    if record["way"] in ("change", "split", "parting", "entry"):
         return "located"
     return "related" if record["relation"] else "neither"
 

@@ -46,6 +46,15 @@ def observe(part: Part, case: Case, seed: int = 0) -> Outcome:
         return Outcome(value, None, changed, dict.fromkeys(leaves), error)
 
 
+def snapshot(value: Any) -> Any:
+    """A copy of a result that stays as it is, whatever happens to the result."""
+    if isinstance(value, Tensor):
+        return value.detach().clone()
+    if isinstance(value, tuple | list):
+        return type(value)(map(snapshot, value)) if type(value) in (tuple, list) else value
+    return dict(value) if isinstance(value, dict) else value
+
+
 def _leaf(value: Any) -> Any:
     """The argument itself, watched for its gradient where it is made of floating-point numbers."""
     if isinstance(value, Tensor) and value.is_floating_point():

@@ -183,7 +183,7 @@ def test_a_repair_leaves_no_name_unused() -> None:
 
 
 def test_nothing_is_said_of_code_that_is_wholly_another() -> None:
-    verdict = told("attention.softmax", "return torch.relu(scores).sort(dim).values.cumsum(dim)")
+    verdict = told("attention.softmax", "return torch.cos(3 * scores).sort(dim).values.cumsum(dim)")
     assert verdict.way in ("", "relation"), verdict
 
 
@@ -338,3 +338,17 @@ def test_changes_that_never_end_are_given_up() -> None:
     )
     trial = Trial(exercises.find("attention.softmax"), source, 1.5)
     assert repair(trial) is None
+
+
+def test_what_a_call_returned_may_not_change_later() -> None:
+    source = """kept = torch.zeros(99, 99, dtype=torch.bool)
+
+
+def causal_mask(n_query, n_key=None):
+    n_key = n_query if n_key is None else n_key
+    mask = kept[:n_query, :n_key]
+    mask.copy_(torch.ones(n_query, n_key).tril(n_key - n_query))
+    return mask
+"""
+    verdict = worker.examine("decoder.causal_mask", source)
+    assert "a later call has changed it" in verdict.headline

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from course_utils.engine import parts
-from course_utils.engine.explaining.edits import Place, is_read
+from course_utils.engine.explaining.edits import Place, is_read, size
 from course_utils.engine.explaining.recording import functions, same
 from course_utils.engine.explaining.trial import (
     FILENAME,
@@ -45,13 +45,13 @@ def transplants(
     """Every expression of ours in every place of the learner's where an expression is read."""
     theirs = local_values(trial, trial.tree, FILENAME)
     in_reach = set(theirs) | {argument.arg for argument in definition.args.args}
-    room = LARGEST * sum(map(_size, definition.body))
-    into = [one for one in places if _takes_an_expression(one) and _size(one.get()) <= room]
+    room = LARGEST * sum(map(size, definition.body))
+    into = [one for one in places if _takes_an_expression(one) and size(one.get()) <= room]
     for donor in donors(trial, theirs, in_reach):
         text = ast.unparse(donor)
         for place in into:
             if ast.unparse(place.get()) != text:
-                yield 4 + _size(donor) // 4, place, copy.deepcopy(donor)
+                yield 4 + size(donor) // 4, place, copy.deepcopy(donor)
 
 
 def donors(trial: Trial, theirs: dict[str, Any], in_reach: set[str]) -> list[ast.expr]:
@@ -62,13 +62,13 @@ def donors(trial: Trial, theirs: dict[str, Any], in_reach: set[str]) -> list[ast
         renamed = {name: _equal_name(value, theirs) for name, value in ours.items()}
         for definition in functions(tree):
             written = _written_once(definition)
-            whole = sum(map(_size, definition.body))
+            whole = sum(map(size, definition.body))
             for node in ast.walk(definition):
                 if isinstance(node, FROM_EXPRESSIONS) and is_read(node):
                     fitted = _Fitting(renamed, dict(written), in_reach).fit(node)
-                    if fitted is not None and _size(fitted) <= max(LARGEST * whole, 8):
+                    if fitted is not None and size(fitted) <= max(LARGEST * whole, 8):
                         found.setdefault(ast.unparse(fitted), fitted)
-    return sorted(found.values(), key=_size)
+    return sorted(found.values(), key=size)
 
 
 def our_versions(trial: Trial) -> list[ast.Module]:
@@ -157,7 +157,3 @@ def _takes_an_expression(place: Place) -> bool:
         and not isinstance(node, ast.Starred | ast.Slice)
         and not (isinstance(place.parent, ast.Call) and place.field == "func")
     )
-
-
-def _size(node: ast.AST) -> int:
-    return sum(isinstance(one, ast.expr) for one in ast.walk(node))

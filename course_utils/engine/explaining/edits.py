@@ -6,7 +6,7 @@ them undo each other, and then `amends`, which put back what an accident leaves 
 
 import ast
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -256,6 +256,8 @@ def _amended_statements(node: ast.stmt) -> Iterator[ast.AST]:
             yield ast.Assign([ast.Name(called.value.id, ast.Store())], node.value)
     elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
         yield ast.Return(node.value)
+    elif isinstance(node, ast.Break | ast.Continue):
+        yield ast.Continue() if isinstance(node, ast.Break) else ast.Break()
     elif isinstance(node, ast.With):
         yield ast.If(ast.Constant(True), node.body, [])
     yield from made_anew(node)
@@ -313,6 +315,9 @@ def _amended_expressions(node: ast.expr) -> Iterator[ast.AST]:
                 "item()",
                 "tolist()",
                 "contiguous()",
+                "float()",
+                "bool()",
+                "long()",
             )
         )
     if isinstance(node, ast.Name | ast.Call | ast.Compare | ast.Subscript | ast.BinOp):
@@ -321,10 +326,26 @@ def _amended_expressions(node: ast.expr) -> Iterator[ast.AST]:
         yield ast.BinOp(ast.Constant(1), ast.Sub(), node)
         yield ast.BinOp(node, ast.Add(), ast.Constant(1))
         yield ast.BinOp(node, ast.Sub(), ast.Constant(1))
+    if isinstance(node, ast.Name):
+        backwards = ast.Slice(step=ast.UnaryOp(ast.USub(), ast.Constant(1)))
+        yield ast.Subscript(node, backwards, ast.Load())
     if isinstance(node, ast.Name | ast.Call | ast.Tuple):
         yield from (ast.Call(ast.Name(kind, ast.Load()), [node], []) for kind in KINDS_OF_RESULT)
 
 
+def with_names(node: ast.AST, names: Iterable[str]) -> Iterator[ast.AST]:
+    """A factor that was left out, or the dtype that a new tensor should have."""
+    read = [ast.Name(name, ast.Load()) for name in names]
+    if isinstance(node, ast.Attribute | ast.Name) and is_read(node):
+        yield from (ast.BinOp(node, ast.Mult(), name) for name in read)
+    elif isinstance(node, ast.Call) and called(node) in NEW_TENSORS:
+        dtypes = (ast.Attribute(name, "dtype", ast.Load()) for name in read)
+        yield from (
+            _with(node, keywords=[*node.keywords, ast.keyword("dtype", dtype)]) for dtype in dtypes
+        )
+
+
+NEW_TENSORS = ("arange", "empty", "eye", "full", "ones", "tensor", "zeros")
 KINDS_OF_RESULT = ("tuple", "list", "int", "float", "bool")
 
 
@@ -375,6 +396,11 @@ def _other_brackets(node: ast.BinOp) -> Iterator[ast.AST]:
         call = node.left  # `a.sqrt() + b` for `(a + b).sqrt()`
         whole = ast.BinOp(node.left.func.value, node.op, node.right)
         yield _with(call, func=_with(call.func, value=whole))
+
+
+def size(node: ast.AST) -> int:
+    """How many expressions a node has in it."""
+    return sum(isinstance(one, ast.expr) for one in ast.walk(node))
 
 
 def is_read(node: ast.AST) -> bool:

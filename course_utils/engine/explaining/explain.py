@@ -4,6 +4,7 @@ Each explanation is given only where it is certain, and all of them have a limit
 """
 
 import ast
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -53,7 +54,33 @@ def explain(exercise: Exercise, source: str, verdict: Verdict) -> Verdict:
         return _placed(verdict, parted, source, way="parting", says=says, relation=relation)
     if relation:
         return replace(verdict, way="relation", says=relation, relation=relation)
-    return verdict
+    made = _made_at(tree, verdict.headline)
+    if made is None:
+        return verdict
+    found_there = Parting(made.lineno, ast.get_source_segment(source, made) or "", 0)
+    says = f"This is where it is made: line {made.lineno}, `{found_there.expression}`."
+    return _placed(verdict, found_there, source, way="entry", says=says)
+
+
+def _made_at(tree: ast.Module, headline: str) -> ast.expr | None:
+    """The only expression that makes the entry of which the headline speaks."""
+    named = re.match(r"Entry `(\w+)`", headline)
+    if not named:
+        return None
+    made: list[ast.expr] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Dict):
+            pairs = zip(node.keys, node.values, strict=True)
+            made += [value for key, value in pairs if _is_text(key, named[1])]
+        elif isinstance(node, ast.keyword) and node.arg == named[1]:
+            made.append(node.value)
+        elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Subscript):
+            made += [node.value] * _is_text(node.targets[0].slice, named[1])
+    return made[0] if len(made) == 1 and "\n" not in ast.unparse(made[0]) else None
+
+
+def _is_text(node: ast.AST | None, text: str) -> bool:
+    return isinstance(node, ast.Constant) and node.value == text
 
 
 def _placed(verdict: Verdict, found: Repair | Parting, source: str, **told: Any) -> Verdict:

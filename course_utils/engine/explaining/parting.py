@@ -45,7 +45,7 @@ def parting(trial: Trial) -> Parting | None:
     strange = [one for one in told if not any(same(theirs[one], value) for value in ours)]
     number = _cured_by_ours(trial, code, recording, strange, theirs, ours)
     if number is None:
-        number = _first_after_ours(recording.nodes, strange, told)
+        number = _first_strange(recording.nodes, strange, told)
     if number is None:
         return None
     node = recording.nodes[number]
@@ -105,11 +105,13 @@ def _kind(value: Any) -> tuple:
     return (value.shape, value.dtype) if isinstance(value, Tensor) else (type(value),)
 
 
-def _first_after_ours(nodes: list[ast.expr], strange: list[int], told: list[int]) -> int | None:
-    """The first strange value that is made of values of ours."""
-    for number in strange:
-        inner = {id(node) for node in ast.walk(nodes[number])}
-        parts = [one for one in told if one != number and id(nodes[one]) in inner]
-        if parts and not set(parts) & set(strange):
-            return number
-    return None
+def _first_strange(nodes: list[ast.expr], strange: list[int], told: list[int]) -> int | None:
+    """The first value that is none of ours, where all that it is made of is.
+
+    Some value must be ours, whichever: else it is another way to the same end.
+    """
+    if not strange or len(strange) == len(told):
+        return None
+    inner = {id(node) for node in ast.walk(nodes[strange[0]])}
+    made_of = {one for one in told if one != strange[0] and id(nodes[one]) in inner}
+    return None if made_of & set(strange) else strange[0]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from course_utils.engine.explaining import donors, edits
-from course_utils.engine.explaining.recording import functions
+from course_utils.engine.explaining.recording import functions, telling
 from course_utils.engine.explaining.trial import Trial
 
 
@@ -52,10 +52,21 @@ def repair(trial: Trial, likely: tuple[int, ...] = ()) -> Repair | None:
             found = Repair(candidate.line, candidate.expression, leaves)
             if leaves == "right":
                 return found
-            gone = any(isinstance(new, ast.Pass) for _, new in candidate.changes)
-            if (leaves == "split" and not gone) or (leaves and kinds is _own_changes):
+            if leaves and kinds is _own_changes and _is_evidence(trial, candidate, leaves):
                 second.setdefault(leaves != "split", found)
     return second.get(False) or second.get(True)
+
+
+def _is_evidence(trial: Trial, candidate: Candidate, leaves: str) -> bool:
+    """Whether a change that does not mend all says something about the code that was there.
+
+    What is left after something was taken away may be the fault of the taking. And a case whose
+    result could be guessed, like True, is mended by many a change.
+    """
+    if leaves == "split" and not telling(trial.wanted_first.value):
+        return False
+    sizes = ((edits.size(place.get()), edits.size(new)) for place, new in candidate.changes)
+    return leaves == "split" or all(after >= before for before, after in sizes)
 
 
 def _fares(trial: Trial, tree: ast.Module, candidate: Candidate) -> str:
@@ -135,9 +146,8 @@ def _own_changes(trial: Trial, definition: ast.FunctionDef, places: list[edits.P
             yield 1 + isinstance(new, ast.Pass), place, new
         for new in edits.amends(place.get()):
             yield 2, place, new
-        if isinstance(place.get(), ast.Attribute | ast.Name) and edits.is_read(place.get()):
-            for name in names:
-                yield 3, place, ast.BinOp(place.get(), ast.Mult(), ast.Name(name, ast.Load()))
+        for new in edits.with_names(place.get(), names):
+            yield 3, place, new
 
 
 def _names_in_reach(definition: ast.FunctionDef) -> dict[str, list[str]]:

@@ -58,6 +58,17 @@ class Trial:
     def first_failing(self) -> Case:
         return self.cases[self.failing[0] if self.failing else 0]
 
+    @cached_property
+    def values_are_wrong(self) -> bool:
+        """Whether the first failing case fails by its result, and not by what it does beside."""
+        return not same_result(
+            self.wanted_first, observe(self.part_of(self.tree), self.first_failing)
+        )
+
+    @property
+    def wanted_first(self) -> Outcome:
+        return self.wanted[self.failing[0] if self.failing else 0]
+
     @property
     def time_is_up(self) -> bool:
         return time.process_time() > self.end[0] or time.monotonic() > self.end[1]
@@ -86,8 +97,7 @@ class Trial:
 
     def is_right_value(self, value: Any) -> bool:
         """Whether the first failing case should give this."""
-        wanted = self.wanted[self.failing[0] if self.failing else 0]
-        return same_result(wanted, Outcome(value))
+        return same_result(self.wanted_first, Outcome(value))
 
     @cached_property
     def known(self) -> list[tuple[Mistake, Outcome]]:
@@ -98,6 +108,8 @@ class Trial:
 
     def _left(self, part: Part, value: Any) -> str:
         """The name of the known mistake that a version makes, in every case."""
+        if not self.values_are_wrong:
+            return ""
         for mistake, outcome in self.known:
             if same_result(outcome, Outcome(value)) and self._behaves_like(part, mistake.part):
                 return mistake.name
