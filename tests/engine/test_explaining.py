@@ -352,3 +352,13 @@ def causal_mask(n_query, n_key=None):
 """
     verdict = worker.examine("decoder.causal_mask", source)
     assert "a later call has changed it" in verdict.headline
+
+
+# --- as the notebooks say ------------------------------------------------------------------------
+
+
+def test_the_mistakes_made_on_purpose_in_notebook_00() -> None:
+    listed = told("start_here.shape_of", "return x.shape[1], x.shape[0], x.shape[2]")
+    assert listed.mistake
+    unlisted = told("start_here.shape_of", "return x.shape[0], x.shape[0] * x.shape[1], x.shape[2]")
+    assert (unlisted.way, unlisted.expression) == ("change", "x.shape[0] * x.shape[1]")
