@@ -6,7 +6,6 @@ refuse every mutant that computes something else. Those that compute the same ar
 """
 
 import ast
-import copy
 import dataclasses
 import signal
 import sys
@@ -15,13 +14,13 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
 
 import torch
 
 from course_utils import exercises
 from course_utils.engine import parts
 from course_utils.engine.check import check
+from course_utils.engine.explaining import edits
 from course_utils.exercises import Exercise
 
 SECONDS = 2.0
@@ -312,61 +311,20 @@ EQUIVALENT: dict[str, dict[str, str]] = {
 }
 """For each part the mutants that are right as well, and why. "#2" is the second of its kind."""
 
-OTHER_OPERATORS: dict[type, tuple[type, ...]] = {
-    ast.Add: (ast.Sub, ast.Mult),
-    ast.Sub: (ast.Add,),
-    ast.Mult: (ast.Add, ast.Div, ast.MatMult),
-    ast.Div: (ast.Mult,),
-    ast.MatMult: (ast.Mult,),
-    ast.Mod: (ast.FloorDiv,),
-    ast.FloorDiv: (ast.Mod,),
-    ast.Pow: (ast.Mult,),
-    ast.Eq: (ast.NotEq, ast.LtE, ast.GtE),
-    ast.NotEq: (ast.Eq, ast.Lt, ast.Gt),
-    ast.Lt: (ast.LtE, ast.GtE),
-    ast.Gt: (ast.GtE, ast.LtE),
-    ast.LtE: (ast.Lt, ast.Gt),
-    ast.GtE: (ast.Gt, ast.Lt),
-    ast.Is: (ast.IsNot,),
-    ast.IsNot: (ast.Is,),
-    ast.In: (ast.NotIn,),
-    ast.NotIn: (ast.In,),
-    ast.And: (ast.Or,),
-    ast.Or: (ast.And,),
-}
-OTHER_FUNCTIONS = {
-    "amax": ("amin", "mean"),
-    "clamp_min": ("clamp_max",),
-    "exp": ("sigmoid", "square"),
-    "max": ("min",),
-    "sqrt": ("log", "exp"),
-    "sum": ("mean", "amax"),
-}
-COMMUTATIVE = (ast.Add, ast.Mult)
-SAYS_WHERE = (ast.stmt, ast.BinOp, ast.BoolOp, ast.Call, ast.Compare, ast.IfExp, ast.Subscript)
-"""Nodes large enough to be recognised by a reader."""
-
-SYMMETRIC = ("max", "min", "outer", "transpose")
-"""Functions whose first two arguments may change places."""
-
-Place = tuple[ast.AST, str, int | None, ast.AST]
-"""A node's parent, the parent's field, the index where that field is a list, and the expression
-or statement around it that tells a reader where it is."""
-
 
 def mutants(source: str) -> Iterator[tuple[str, str]]:
     """Every mutant of a function, or of a class's `forward`: what was changed, and the source."""
-    tree = _Negative().visit(ast.parse(source))
+    tree = edits.OneConstant().visit(ast.parse(source))
     definition = _definition(tree)
-    variables = _variables(definition)
+    variables = edits.variables(definition)
     seen, changes = {ast.unparse(tree)}, Counter[str]()
-    for place in list(_places(definition)):
-        node, around = _get(place), place[3]
+    for place in list(edits.places(definition)):
+        node, around = place.get(), place.around
         before = ast.unparse(around)
-        for replacement in _replacements(node, variables):
-            _put(place, replacement)
+        for replacement in edits.accidents(node, variables):
+            place.put(replacement)
             mutant, after = ast.unparse(tree), ast.unparse(around)
-            _put(place, node)
+            place.put(node)
             if mutant not in seen:
                 seen.add(mutant)
                 change = _change(before, after)
@@ -374,75 +332,11 @@ def mutants(source: str) -> Iterator[tuple[str, str]]:
                 yield f"{change} #{changes[change]}".removesuffix(" #1"), mutant
 
 
-# --- where to change something -------------------------------------------------------------------
-
-
-class _Negative(ast.NodeTransformer):
-    """Makes one constant of a minus and a number."""
-
-    def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.expr:
-        number = node.operand.value if isinstance(node.operand, ast.Constant) else None
-        if isinstance(node.op, ast.USub) and isinstance(number, int | float):
-            return ast.Constant(-number)
-        return node
-
-
 def _definition(tree: ast.Module) -> ast.FunctionDef:
     functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
     named_forward = [function for function in functions if function.name == "forward"]
     others = [function for function in functions if function.name != "__init__"]
     return (named_forward or others)[0]
-
-
-def _variables(definition: ast.FunctionDef) -> dict[str, list[str]]:
-    """For each parameter the other parameters, and for each local variable the other ones."""
-    parameters = [one.arg for one in definition.args.args if one.arg != "self"]
-    stored = {
-        node.id: None
-        for node in ast.walk(definition)
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
-    }
-    kinds = [parameters, [name for name in stored if name not in parameters]]
-    return {name: [one for one in kind if one != name] for kind in kinds for name in kind}
-
-
-def _places(definition: ast.FunctionDef) -> Iterator[Place]:
-    """Every place in the body, but for the docstring, annotations and texts of errors."""
-    waiting: list[Place] = [
-        (definition, "body", index, definition)
-        for index, statement in enumerate(definition.body)
-        if not _is_docstring(statement)
-    ]
-    for place in waiting:  # grows while it is read
-        yield place
-        node = _get(place)
-        around = node if isinstance(node, SAYS_WHERE) else place[3]
-        for field, value in ast.iter_fields(node):
-            if field == "annotation" or isinstance(node, ast.Raise):
-                continue
-            if isinstance(value, ast.AST):
-                waiting.append((node, field, None, around))
-            elif isinstance(value, list):
-                entries = (index for index, one in enumerate(value) if isinstance(one, ast.AST))
-                waiting += [(node, field, index, around) for index in entries]
-
-
-def _is_docstring(statement: ast.stmt) -> bool:
-    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
-
-
-def _get(place: Place) -> Any:
-    parent, field, index, _ = place
-    value = getattr(parent, field)
-    return value if index is None else value[index]
-
-
-def _put(place: Place, node: ast.AST) -> None:
-    parent, field, index, _ = place
-    if index is None:
-        setattr(parent, field, node)
-    else:
-        getattr(parent, field)[index] = node
 
 
 def _change(before: str, after: str) -> str:
@@ -454,101 +348,6 @@ def _change(before: str, after: str) -> str:
         del old_lines[-1], new_lines[-1]
     old, new = ("; ".join(line.strip() for line in lines) for lines in (old_lines, new_lines))
     return f"{old or 'nothing'} → {new or 'nothing'}"
-
-
-# --- what to put there ---------------------------------------------------------------------------
-
-
-def _replacements(node: ast.AST, variables: dict[str, list[str]]) -> Iterator[ast.AST]:
-    """What people write by accident instead of a node."""
-    if isinstance(node, ast.stmt):
-        yield from _other_statements(node)
-    elif isinstance(node, ast.operator | ast.cmpop | ast.boolop):
-        yield from (operator() for operator in OTHER_OPERATORS.get(type(node), ()))
-    elif isinstance(node, ast.Constant):
-        yield from map(ast.Constant, _other_constants(node.value))
-    elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
-        yield from (ast.Name(name, node.ctx) for name in variables.get(node.id, ()))
-    elif isinstance(node, ast.Call):
-        yield from _other_calls(node)
-    elif isinstance(node, ast.expr) and not isinstance(getattr(node, "ctx", None), ast.Store):
-        yield from _other_expressions(node)
-
-
-def _other_statements(node: ast.stmt) -> Iterator[ast.AST]:
-    yield ast.Pass()
-    if isinstance(node, ast.If):
-        yield _with(node, test=ast.UnaryOp(ast.Not(), node.test))
-        yield _with(node, test=ast.Constant(True))
-    elif isinstance(node, ast.For):
-        yield _with(node, body=[*node.body, ast.Break()])
-    elif isinstance(node, ast.Return) and isinstance(node.value, ast.Tuple):
-        yield from (
-            ast.Return(entry) for entry in node.value.elts if not isinstance(entry, ast.Starred)
-        )
-
-
-def _other_constants(value: Any) -> list[Any]:
-    if isinstance(value, bool):
-        return [not value]
-    if isinstance(value, int):
-        return [other for other in (value + 1, value - 1, -value, 0, 1) if other != value]
-    if isinstance(value, float):
-        return [other for other in (2 * value, value / 2, -value, 0.0, 1.0) if other != value]
-    return []
-
-
-def _other_calls(node: ast.Call) -> Iterator[ast.AST]:
-    for index in range(len(node.keywords)):
-        yield _with(node, keywords=_without(node.keywords, index))
-    for index in range(len(node.args)):
-        yield _with(node, args=_without(node.args, index))
-    if ast.unparse(node.func).split(".")[-1] not in SYMMETRIC:
-        for index in range(len(node.args) - 1):
-            yield _with(node, args=_swapped(node.args, index))
-    if node.args and not isinstance(node.args[0], ast.Starred):
-        yield node.args[0]
-    if isinstance(node.func, ast.Attribute):
-        yield node.func.value
-        for name in OTHER_FUNCTIONS.get(node.func.attr, ()):
-            yield _with(node, func=_with(node.func, attr=name))
-
-
-def _other_expressions(node: ast.expr) -> Iterator[ast.AST]:
-    if isinstance(node, ast.BinOp):
-        yield from (node.left, node.right)
-        if not isinstance(node.op, COMMUTATIVE):
-            yield _with(node, left=node.right, right=node.left)
-    elif isinstance(node, ast.UnaryOp):
-        yield node.operand
-    elif isinstance(node, ast.BoolOp):
-        yield from node.values
-    elif isinstance(node, ast.Compare):
-        yield ast.UnaryOp(ast.Not(), node)
-    elif isinstance(node, ast.IfExp):
-        yield from (node.body, node.orelse)
-    elif isinstance(node, ast.Attribute | ast.Subscript):
-        yield node.value
-    elif isinstance(node, ast.Tuple | ast.List):
-        for index in range(len(node.elts)):
-            yield _with(node, elts=_without(node.elts, index))
-        for index in range(len(node.elts) - 1):
-            yield _with(node, elts=_swapped(node.elts, index))
-
-
-def _with(node: Any, **fields: Any) -> Any:
-    changed = copy.copy(node)
-    for name, value in fields.items():
-        setattr(changed, name, value)
-    return changed
-
-
-def _without(nodes: list, index: int) -> list:
-    return nodes[:index] + nodes[index + 1 :]
-
-
-def _swapped(nodes: list, index: int) -> list:
-    return [*nodes[:index], nodes[index + 1], nodes[index], *nodes[index + 2 :]]
 
 
 # --- which get through ---------------------------------------------------------------------------

@@ -3,15 +3,21 @@
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
-from course_utils.engine.comparing import Difference, compare, error_sentence, show
+from course_utils.engine.comparing import Difference, compare, error_sentence, same_result, show
+from course_utils.engine.explaining.relations import relation
 from course_utils.engine.naming import recognise, resembling
-from course_utils.engine.observing import Outcome, expected, observe
+from course_utils.engine.observing import Outcome, expected, observe, snapshot
 from course_utils.engine.signatures import signature_problem
 from course_utils.engine.verdict import Verdict
 from course_utils.exercises import Case, Exercise, Wrong
 from course_utils.exercises.exercise import Part
 
+CHANGED_LATER = (
+    "What your code returned was right, and a later call has changed it. Make something new in "
+    "every call."
+)
 TOO_MUCH_MEMORY = "Your code asked for more memory than a check may use."
 
 
@@ -21,9 +27,11 @@ def check(exercise: Exercise, part: Part) -> Verdict:
     problem = signature_problem(exercise, part)
     if problem:
         return Verdict(exercise.part, "wrong", problem)
+    given: list[Kept] = []
     for case in [*cases, cases[0]]:  # the first once more: a part must not remember its last call
         wanted = expected(case)
         seen = observe(part, case)
+        given.append(Kept(seen.value, snapshot(seen.value)))
         if case is cases[0] and isinstance(seen.error, NotImplementedError):
             return Verdict(exercise.part, "unfinished", "Not written yet.")
         if seen.error is not None and _out_of_memory(seen.error):
@@ -31,6 +39,8 @@ def check(exercise: Exercise, part: Part) -> Verdict:
         difference = compare(wanted, seen)
         if difference:
             return _explain(exercise, part, cases, Fault(case, seen, difference))
+    if any(not same_result(Outcome(one.value), Outcome(one.then)) for one in given):
+        return Verdict(exercise.part, "wrong", CHANGED_LATER)
     for holds in exercise.properties:
         try:
             holds(part)
@@ -39,6 +49,13 @@ def check(exercise: Exercise, part: Part) -> Verdict:
         except Exception as error:
             return stopped(exercise, error)
     return Verdict(exercise.part, "right", "Right.")
+
+
+class Kept(NamedTuple):
+    """What a part returned, and how it was then."""
+
+    value: Any
+    then: Any
 
 
 def stopped(exercise: Exercise, error: BaseException) -> Verdict:
@@ -71,7 +88,19 @@ def _explain(exercise: Exercise, part: Part, cases: Sequence[Case], first: Fault
         mistake=mistake.name if mistake else "",
         says=mistake.says if mistake else "",
         lines=_lines_of(seen.error) if seen.error else (),
+        relation=_relation(part, fault),
     )
+
+
+def _relation(part: Part, fault: Fault) -> str:
+    """What the wrong result has to do with the right one, where it has."""
+    wanted, seen = expected(fault.case).value, fault.seen
+    if seen.error is not None:
+        return ""
+    again, other = observe(part, fault.case), observe(part, fault.case, seed=1)
+    if same_result(again, seen) and not same_result(other, seen):
+        return "Your code is random: called twice with the same inputs, it gives different numbers."
+    return relation(wanted, seen.value, fault.case.arguments)
 
 
 def _in_common(known: Part, part: Part, cases: Sequence[Case]) -> Fault | None:

@@ -55,7 +55,7 @@ class Checker:
             self.start()
             self._wait_until_ready()
             self._send({"part": part, "source": source, "seconds": seconds})
-            answer = self._answer(seconds + 5)  # the worker's own watchdog comes first
+            answer = self._answer(seconds + 10)  # the worker's own watchdogs come first
             if answer["leaving"]:
                 self.stop()
         except (EOFError, OSError):

@@ -55,19 +55,26 @@ def attempt(part: str, text: str, names: Mapping[str, Any], line: int = 0) -> An
 
 def judge(part: str, text: str, names: Mapping[str, Any], line: int = 0) -> tuple[Verdict, str]:
     """The verdict on a cell, and a sentence on what is in use now. A right version is installed."""
-    try:
-        found = _part_source(part, text, line)
-        if found.unfinished:
-            return Verdict(part, "unfinished", "Not written yet."), _stands_in(part)
-        source.missing_names(found, parts.namespace(part), names)
-    except CellProblem as problem:
-        lines = ((problem.line, problem.text),) if problem.line else ()
-        return Verdict(part, "wrong", str(problem), lines=lines), _stands_in(part)
-    verdict = checker.examine(part, found.in_cell)
-    if verdict.state != "right":
+    verdict, found = examine(part, text, names, line)
+    if found is None or verdict.state != "right":
         return verdict, _stands_in(part)
     install.install(part, found.in_cell, install.cell_name(part))
     return verdict, _keep(found)
+
+
+def examine(
+    part: str, text: str, names: Mapping[str, Any], line: int = 0
+) -> tuple[Verdict, PartSource | None]:
+    """The verdict on a cell and, where it can be read, the source of the part. Nothing is kept."""
+    try:
+        found = _part_source(part, text, line)
+        if found.unfinished:
+            return Verdict(part, "unfinished", "Not written yet."), found
+        source.missing_names(found, parts.namespace(part), names)
+    except CellProblem as problem:
+        lines = ((problem.line, problem.text),) if problem.line else ()
+        return Verdict(part, "wrong", str(problem), lines=lines), None
+    return checker.examine(part, found.in_cell), found
 
 
 def hint(part: str) -> Note:

@@ -29,12 +29,12 @@ def expected(case: Case) -> Outcome:
     return Outcome(value, gradients=_gradients(value, leaves))
 
 
-def observe(part: Part, case: Case) -> Outcome:
-    """Use the part on copies of the case's arguments."""
+def observe(part: Part, case: Case, seed: int = 0) -> Outcome:
+    """Use the part on copies of the case's arguments; `seed` is that of the random numbers."""
     leaves = {name: _leaf(value) for name, value in case.arguments.items()}
     given = {name: _copy(value) for name, value in leaves.items()}
     before = {name: _copy(value) for name, value in leaves.items()}
-    torch.manual_seed(0)
+    torch.default_generator.manual_seed(seed)  # `torch.manual_seed` notes where it was called
     try:
         value = case.use(part, **given)
     except (Exception, SystemExit) as error:
@@ -44,6 +44,15 @@ def observe(part: Part, case: Case) -> Outcome:
         return Outcome(value, None, changed, _gradients(value, leaves))
     except RuntimeError as error:
         return Outcome(value, None, changed, dict.fromkeys(leaves), error)
+
+
+def snapshot(value: Any) -> Any:
+    """A copy of a result that stays as it is, whatever happens to the result."""
+    if isinstance(value, Tensor):
+        return value.detach().clone()
+    if isinstance(value, tuple | list):
+        return type(value)(map(snapshot, value)) if type(value) in (tuple, list) else value
+    return dict(value) if isinstance(value, dict) else value
 
 
 def _leaf(value: Any) -> Any:

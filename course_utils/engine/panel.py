@@ -37,6 +37,7 @@ STYLE = """
 .cu-panel .cu-sides > div { min-width: 150px; max-width: 100%; }
 .cu-panel .cu-label, .cu-panel .cu-foot { font-size: 13px;
   color: var(--jp-ui-font-color2, #5a5a5a); }
+.cu-panel mark { color: inherit; background: rgba(199, 119, 0, 0.25); border-radius: 2px; }
 .cu-panel details { margin: 4px 0; }
 .cu-panel details details { margin-left: 16px; }
 .cu-panel summary { cursor: pointer; }
@@ -60,7 +61,8 @@ class Panel:
             body.append(f'<p class="cu-says">{_inline(verdict.says)}</p>')
         if verdict.state == "wrong":
             body.append(f"<p>{_inline(verdict.headline)}</p>")
-        body += [_lines_html(verdict), _call_html(verdict), _printed_html(verdict)]
+        body += [_lines_html(verdict), _call_html(verdict), _relation_html(verdict)]
+        body.append(_printed_html(verdict))
         body.append(f'<p class="cu-foot">{_inline(self.foot)}</p>')
         body.append(_hints_html(self.hints))
         if self.solution:
@@ -86,6 +88,8 @@ class Panel:
             lines.append(_labelled("should be", verdict.expected))
         if verdict.got:
             lines.append(_labelled("yours is", verdict.got))
+        if verdict.relation and verdict.relation != verdict.says:
+            lines.append(verdict.relation)
         if verdict.printed:
             lines.append(_labelled("printed", verdict.printed))
         lines.append(self.foot)
@@ -130,7 +134,9 @@ def _lines_html(verdict: Verdict) -> str:
     if not verdict.lines:
         return ""
     lines = "\n".join(f"line {number}: {text.strip()}" for number, text in verdict.lines[-4:])
-    return f'<p class="cu-label">In your cell:</p>{_pre(lines)}'
+    text, expression = escape(lines), escape(verdict.expression)
+    marked = text.replace(expression, f"<mark>{expression}</mark>", 1) if expression else text
+    return f'<p class="cu-label">In your cell:</p><pre>{marked}</pre>'
 
 
 def _call_html(verdict: Verdict) -> str:
@@ -146,6 +152,13 @@ def _call_html(verdict: Verdict) -> str:
         f"{escape(verdict.case)}:</p>"
         f'<div class="cu-sides">{inputs if few else ""}{results}</div>{folded}'
     )
+
+
+def _relation_html(verdict: Verdict) -> str:
+    """What the result has to do with the right one, folded where something else is said first."""
+    if not verdict.relation or verdict.relation == verdict.says:
+        return ""
+    return _fold("What your result has to do with it", f"<p>{_inline(verdict.relation)}</p>")
 
 
 def _printed_html(verdict: Verdict) -> str:

@@ -11,6 +11,10 @@ class Verdict:
     `state` is "right", "wrong" or "unfinished". `headline` is one sentence for the learner; the
     other fields hold what there is to show beside it. `mistake` and `says` are set where the
     answer behaves like a known mistake. `lines` are the learner's own lines on the way to an error.
+    `way` is how the cause was found, where it is no known mistake: by a "change" of the learner's
+    code that makes it right, by one that makes right what fails now ("split"), where the numbers
+    part from ours ("parting"), or by a "relation" of the results. `line` and `expression` are the
+    place, and `says` tells of it.
     """
 
     part: str
@@ -25,6 +29,10 @@ class Verdict:
     says: str = ""
     lines: tuple[tuple[int, str], ...] = ()
     printed: str = ""
+    way: str = ""
+    line: int = 0
+    expression: str = ""
+    relation: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

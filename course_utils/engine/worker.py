@@ -13,6 +13,7 @@ import os
 import sys
 import threading
 from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
 from typing import Any, TextIO
 
 import torch
@@ -22,10 +23,12 @@ from torch.nn import functional
 from course_utils import exercises
 from course_utils.engine import borrowed, install, parts
 from course_utils.engine.check import check, stopped
+from course_utils.engine.explaining.explain import explain
 from course_utils.engine.verdict import Verdict, too_slow
 
 PRINTED_AT_MOST = 2_000
 MEMORY = 2 << 30
+EXPLAINED_WITHIN = 6.0
 COMPILED = (
     "Take `@torch.compile` away: a part is kept as plain code, which runs on every machine. "
     "Compile the whole model, where you use it."
@@ -92,6 +95,15 @@ def _examine(part: str, source: str, before: dict[str, Any]) -> Verdict:
     return verdict
 
 
+def explained(part: str, source: str, verdict: Verdict) -> Verdict:
+    """The verdict with its cause, where one is found. Whatever goes wrong here, it stays."""
+    with redirect_stdout(Bounded()), redirect_stderr(Bounded()):
+        try:
+            return explain(exercises.find(part), source, verdict)
+        except (Exception, SystemExit):
+            return verdict
+
+
 def _borrows(name: str, how: str) -> str:
     return (
         f"Your version {how} the package's own `{name}`, which is what you should write yourself."
@@ -107,8 +119,14 @@ def serve(requests: TextIO, answers: TextIO) -> None:
     print(json.dumps({"ready": True}), file=answers, flush=True)
     for line in requests:
         request = json.loads(line)
-        with _Watchdog(request["part"], request["seconds"], answers):
-            verdict = examine(request["part"], request["source"])
+        part, source = request["part"], request["source"]
+        slow = Verdict(part, "wrong", too_slow(request["seconds"]))
+        with _Watchdog(slow, request["seconds"], answers):
+            verdict = examine(part, source)
+        if verdict.state == "wrong" and not verdict.says:
+            _reset_torch()
+            with _Watchdog(verdict, EXPLAINED_WITHIN, answers):
+                verdict = explained(part, source, verdict)
         _reset_torch()
         leaving = _touched(untouched)
         _answer(answers, verdict, leaving)
@@ -121,10 +139,10 @@ def _answer(answers: TextIO, verdict: Verdict, leaving: bool) -> None:
 
 
 class _Watchdog:
-    """Answers for code that does not end, with the line it was in, and ends the process."""
+    """Gives a verdict on code that does not end, with the line it was in, and ends the process."""
 
-    def __init__(self, part: str, seconds: float, answers: TextIO):
-        self.part, self.seconds, self.answers = part, seconds, answers
+    def __init__(self, verdict: Verdict, seconds: float, answers: TextIO):
+        self.verdict, self.answers = verdict, answers
         self.main = threading.get_ident()
         self.timer = threading.Timer(seconds, self._give_up)
         self.timer.daemon = True
@@ -137,19 +155,14 @@ class _Watchdog:
 
     def _give_up(self) -> None:
         frame = sys._current_frames().get(self.main)
-        name = install.cell_name(self.part)
+        name = install.cell_name(self.verdict.part)
         lines: list[int] = []
         while frame:
             if frame.f_code.co_filename == name:
                 lines.insert(0, frame.f_lineno)
             frame = frame.f_back
-        verdict = Verdict(
-            self.part,
-            "wrong",
-            too_slow(self.seconds),
-            lines=tuple((line, linecache.getline(name, line).rstrip()) for line in lines),
-        )
-        _answer(self.answers, verdict, leaving=True)
+        told = tuple((line, linecache.getline(name, line).rstrip()) for line in lines)
+        _answer(self.answers, replace(self.verdict, lines=told or self.verdict.lines), leaving=True)
         os._exit(1)
 
 

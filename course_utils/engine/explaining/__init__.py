@@ -1,0 +1,1 @@
+"""Why an answer is wrong, where it is no known mistake: looked for in the learner's own code."""

@@ -1,0 +1,117 @@
+"""Where a learner's numbers part from ours, in the first case that fails.
+
+Suzuki et al. 2017 (TraceDiff) do so for scalars; tensors are matched by shape and numbers, whatever
+they are called.
+"""
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from course_utils.engine.explaining import donors
+from course_utils.engine.explaining.recording import NOTE, Recording, recorded, same, telling
+from course_utils.engine.explaining.trial import (
+    FILENAME,
+    FIRST_LOOK,
+    TooSlow,
+    Trial,
+    copies,
+    quiet,
+    time_limit,
+)
+
+
+@dataclass(frozen=True)
+class Parting:
+    """The first expression that is not ours; `same_until` is the last line that is, or 0."""
+
+    line: int
+    expression: str
+    same_until: int
+
+
+def parting(trial: Trial) -> Parting | None:
+    """The first of the learner's values that is none of ours, where that can be said for sure."""
+    ours = [value for tree in donors.our_versions(trial) for value in _values(trial, tree)]
+    recording = Recording()
+    code = compile(recorded(trial.tree, recording), FILENAME, "exec")
+    _run(trial, code, recording)
+    once = [number for number in recording.order if len(recording.values[number]) == 1]
+    theirs = {number: recording.values[number][0] for number in once}
+    told = [number for number in once if telling(theirs[number])]
+    strange = [one for one in told if not any(same(theirs[one], value) for value in ours)]
+    number = _cured_by_ours(trial, code, recording, strange, theirs, ours)
+    if number is None:
+        number = _first_strange(recording.nodes, strange, told)
+    if number is None:
+        return None
+    node = recording.nodes[number]
+    matched = [
+        recording.nodes[one].lineno
+        for one in told
+        if one not in strange and recording.nodes[one].lineno < node.lineno
+    ]
+    text = ast.get_source_segment(trial.source, node) or ""
+    return Parting(node.lineno, text.splitlines()[0] if text else "", max(matched, default=0))
+
+
+def _values(trial: Trial, tree: ast.Module) -> list[Tensor]:
+    """All telling values of a version of ours."""
+    recording = Recording()
+    _run(trial, compile(recorded(tree, recording), donors.OURS, "exec"), recording)
+    return [value for values in recording.values.values() for value in values if telling(value)]
+
+
+def _run(trial: Trial, code: Any, recording: Recording) -> Any:
+    """What the version makes of the first failing case; None where it stops."""
+    case = trial.first_failing
+    recording.clear()
+    try:
+        with quiet(), time_limit(FIRST_LOOK):
+            return case.use(trial.part_of(code, **{NOTE: recording.note}), **copies(case))
+    except (Exception, SystemExit, TooSlow):
+        return None
+
+
+def _cured_by_ours(
+    trial: Trial,
+    code: Any,
+    recording: Recording,
+    strange: list[int],
+    theirs: dict[int, Tensor],
+    ours: list[Tensor],
+) -> int | None:
+    """The first value that need only be one of ours for the result to be right."""
+    for number in strange[:-1]:  # ours in place of the result itself tells nothing
+        for value in _other_values(theirs[number], ours):
+            if trial.time_is_up:
+                return None
+            recording.replaced = {number: value}
+            result = _run(trial, code, recording)
+            recording.replaced = {}
+            if result is not None and trial.is_right_value(result):
+                return number
+    return None
+
+
+def _other_values(value: Tensor, ours: list[Tensor]) -> Iterator[Tensor]:
+    return (one for one in ours if _kind(one) == _kind(value))
+
+
+def _kind(value: Any) -> tuple:
+    return (value.shape, value.dtype) if isinstance(value, Tensor) else (type(value),)
+
+
+def _first_strange(nodes: list[ast.expr], strange: list[int], told: list[int]) -> int | None:
+    """The first value that is none of ours, where all that it is made of is.
+
+    Some value must be ours, whichever: else it is another way to the same end.
+    """
+    if not strange or len(strange) == len(told):
+        return None
+    inner = {id(node) for node in ast.walk(nodes[strange[0]])}
+    made_of = {one for one in told if one != strange[0] and id(nodes[one]) in inner}
+    return None if made_of & set(strange) else strange[0]

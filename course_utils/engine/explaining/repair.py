@@ -1,0 +1,197 @@
+"""Finds a small change of the learner's own code that makes it right, to show where the fault is.
+
+Program repair as feedback: Yi et al. 2017 (ITSP), Hu et al. 2019 (Refactory). What is shown is the
+learner's own line and expression, never what would stand there instead.
+"""
+
+import ast
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from course_utils.engine.explaining import donors, edits
+from course_utils.engine.explaining.recording import functions, telling
+from course_utils.engine.explaining.trial import Trial
+
+
+@dataclass(frozen=True)
+class Repair:
+    """A place in the learner's code, and how things are after a change there.
+
+    `leaves` is "right", "split" where other cases break, or the name of a known mistake.
+    """
+
+    line: int
+    expression: str
+    leaves: str
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A change: what is put at some places, and how far it is from what is there."""
+
+    rank: int
+    changes: tuple[tuple[edits.Place, ast.AST], ...]
+    line: int
+    expression: str
+
+
+def repair(trial: Trial, likely: tuple[int, ...] = ()) -> Repair | None:
+    """The smallest change that is found in time, on the likely lines first."""
+    tree = edits.OneConstant().visit(copy.deepcopy(trial.tree))
+    second: dict[bool, Repair] = {}  # what is left is a known mistake, or not
+    for kinds in (_own_changes, donors.transplants):  # the second are costly to prepare
+        in_order = sorted(
+            candidates(trial, tree, kinds), key=lambda one: (one.line not in likely, one.rank)
+        )
+        for candidate in in_order:
+            if trial.time_is_up:
+                break
+            leaves = _fares(trial, tree, candidate)
+            found = Repair(candidate.line, candidate.expression, leaves)
+            if leaves == "right":
+                return found
+            if leaves and kinds is _own_changes and _is_evidence(trial, candidate, leaves):
+                second.setdefault(leaves != "split", found)
+    return second.get(False) or second.get(True)
+
+
+def _is_evidence(trial: Trial, candidate: Candidate, leaves: str) -> bool:
+    """Whether a change that does not mend all says something about the code that was there.
+
+    What is left after something was taken away may be the fault of the taking. And a case whose
+    result could be guessed, like True, is mended by many a change.
+    """
+    if leaves == "split" and not telling(trial.wanted_first.value):
+        return False
+    sizes = ((edits.size(place.get()), edits.size(new)) for place, new in candidate.changes)
+    return leaves == "split" or all(after >= before for before, after in sizes)
+
+
+def _fares(trial: Trial, tree: ast.Module, candidate: Candidate) -> str:
+    before = [place.get() for place, _ in candidate.changes]
+    for place, new in candidate.changes:
+        _locate(new, place.get())
+        place.put(new)
+    try:
+        fares = trial.fares(tree)
+        return "" if fares and unused_names(tree) - unused_names(trial.tree) else fares
+    finally:
+        for (place, _), node in zip(candidate.changes, before, strict=True):
+            place.put(node)
+
+
+def _locate(new: ast.AST, old: ast.AST) -> None:
+    ast.copy_location(new, old)
+    ast.fix_missing_locations(new)
+
+
+# --- which changes there are ---------------------------------------------------------------------
+
+
+Changes = Iterator[tuple[int, edits.Place, ast.AST]]
+"""How far a change is from what is there, where it is made, and what is put there."""
+
+
+def candidates(
+    trial: Trial,
+    tree: ast.Module,
+    kinds: Callable[[Trial, ast.FunctionDef, list[edits.Place]], Changes],
+) -> Iterator[Candidate]:
+    """Changes of every function of the cell: in one place, or in all that are equal."""
+    for definition in functions(tree):
+        places = list(edits.places(definition))
+        if kinds is _own_changes:
+            yield from _in_place(trial, places)
+            yield from _calls_alike(trial, places)
+        alike: dict[str, list[edits.Place]] = {}
+        for place in places:
+            alike.setdefault(_text(place.get()), []).append(place)
+        for rank, place, new in kinds(trial, definition, places):
+            if _misleads(place, new):
+                continue
+            line, expression = _blamed(trial, place)
+            yield Candidate(rank, ((place, new),), line, expression)
+            equal = alike[_text(place.get())]
+            if len(equal) > 1 and place is equal[0]:
+                all_of_them = tuple((one, copy.deepcopy(new)) for one in equal)
+                yield Candidate(rank + 1, all_of_them, line, expression)
+
+
+def _in_place(trial: Trial, places: list[edits.Place]) -> Iterator[Candidate]:
+    """All that is written in place made anew, at once."""
+    changes = tuple((place, new) for place in places for new in edits.made_anew(place.get()))
+    if len(changes) > 1:
+        yield Candidate(2, changes, *_blamed(trial, changes[0][0]))
+
+
+def _calls_alike(trial: Trial, places: list[edits.Place]) -> Iterator[Candidate]:
+    """All calls of one function, changed in one way."""
+    by_name: dict[str, list[edits.Place]] = {}
+    for place in places:
+        if isinstance(place.get(), ast.Call):
+            by_name.setdefault(edits.called(place.get()), []).append(place)
+    for alike in by_name.values():
+        if len(alike) > 1:
+            for new in edits.all_alike([place.get() for place in alike]):
+                changes = tuple(zip(alike, new, strict=True))
+                yield Candidate(3, changes, *_blamed(trial, alike[0]))
+
+
+def _own_changes(trial: Trial, definition: ast.FunctionDef, places: list[edits.Place]) -> Changes:
+    names = _names_in_reach(definition)
+    for place in places:
+        for new in edits.accidents(place.get(), names):
+            yield 1 + isinstance(new, ast.Pass), place, new
+        for new in edits.amends(place.get()):
+            yield 2, place, new
+        for new in edits.with_names(place.get(), names):
+            yield 3, place, new
+
+
+def _names_in_reach(definition: ast.FunctionDef) -> dict[str, list[str]]:
+    """For each name that a function binds, all the others: any of them may have been meant."""
+    nodes = list(ast.walk(definition))
+    names = [node.arg for node in nodes if isinstance(node, ast.arg) and node.arg != "self"]
+    names += [node.id for node in nodes if isinstance(node, ast.Name) and _is_written(node)]
+    unique = list(dict.fromkeys(names))
+    return {name: [one for one in unique if one != name] for name in unique}
+
+
+def _is_written(name: ast.Name) -> bool:
+    return isinstance(name.ctx, ast.Store)
+
+
+def _misleads(place: edits.Place, new: ast.AST) -> bool:
+    """Whether a change could be right by an accident of the cases: another number of rounds."""
+    around = place.around
+    is_number = isinstance(place.get(), ast.Constant) and isinstance(new, ast.Constant)
+    return is_number and isinstance(around, ast.Call) and ast.unparse(around.func) == "range"
+
+
+def _blamed(trial: Trial, place: edits.Place) -> tuple[int, str]:
+    """Line and text of what a learner should look at, as they wrote it."""
+    node = place.get()
+    shown = node if isinstance(node, ast.expr | ast.stmt) and not _tiny(node) else place.around
+    text = ast.get_source_segment(trial.source, shown) or ""
+    line = getattr(node, "lineno", 0) or getattr(shown, "lineno", 0)
+    return line, text.splitlines()[0] if text else ""
+
+
+def _tiny(node: ast.AST) -> bool:
+    return isinstance(node, ast.Constant | ast.Name | ast.Slice)
+
+
+def _text(node: Any) -> str:
+    return f"{type(node).__name__} {ast.unparse(node) if isinstance(node, ast.expr) else id(node)}"
+
+
+def unused_names(tree: ast.AST) -> set[str]:
+    """Local variables that are written and never read."""
+    found = set()
+    for definition in functions(tree):
+        names = [node for node in ast.walk(definition) if isinstance(node, ast.Name)]
+        read = {name.id for name in names if isinstance(name.ctx, ast.Load)}
+        found |= {name.id for name in names if isinstance(name.ctx, ast.Store)} - read
+    return found

@@ -1,0 +1,364 @@
+"""Why an answer is wrong: each kind of change, each relation, and only what is sure."""
+
+import ast
+import os
+import textwrap
+import threading
+
+import pytest
+import torch
+
+from course_utils import exercises
+from course_utils.engine import parts, worker
+from course_utils.engine.explaining import edits
+from course_utils.engine.explaining.explain import explain, only_computes
+from course_utils.engine.explaining.parting import parting
+from course_utils.engine.explaining.recording import Recording, recorded
+from course_utils.engine.explaining.relations import relation
+from course_utils.engine.explaining.repair import repair, unused_names
+from course_utils.engine.explaining.trial import Trial
+from course_utils.engine.verdict import Verdict
+
+
+def told(part: str, body: str) -> Verdict:
+    """The verdict on a body of a part, explained as in the worker."""
+    source = blank_with(part, body)
+    verdict = worker.examine(part, source)
+    assert verdict.state == "wrong", verdict
+    return verdict if verdict.says else worker.explained(part, source, verdict)
+
+
+def blank_with(part: str, body: str) -> str:
+    """The blank of a part with this body."""
+    text = parts.blank(part).replace('raise NotImplementedError("your turn")', "…")
+    line = next(one for one in text.split("\n") if one.strip() == "…")
+    indent = line[: len(line) - len(line.lstrip())]
+    return text.replace(line, textwrap.indent(textwrap.dedent(body).strip("\n"), indent))
+
+
+# --- the catalogue of edits ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("x.sum(-1)", "x.sum(-1, keepdim=True)"),
+        ("x.mean()", "x.mean(dim=-1)"),
+        ("x.mean()", "x.mean(dim=-1, keepdim=True)"),
+        ("x.var(-1)", "x.var(-1, unbiased=False)"),
+        ("torch.softmax(x)", "torch.softmax(x, dim=-1)"),
+        ("x.exp_()", "x.exp()"),
+        ("x.mean(0)", "x.sum(0)"),
+        ("torch.sin(x)", "torch.cos(x)"),
+        ("torch.stack(x)", "torch.cat(x)"),
+        ("a + b * c", "(a + b) * c"),
+        ("(a + b) * c", "a + b * c"),
+        ("(x.sqrt()) + eps", "(x + eps).sqrt()"),
+        ("[a, b]", "(a, b)"),
+        ("x", "x.mT"),
+        ("x", "x.clone()"),
+        ("x", "x.sqrt()"),
+        ("x", "x.unsqueeze(-1)"),
+        ("x", "-x"),
+        ("mask", "~mask"),
+        ("x", "1 - x"),
+        ("n", "n + 1"),
+        ("n", "n - 1"),
+        ("x", "tuple(x)"),
+        ("0", "-2"),
+    ],
+)
+def test_what_was_left_out_is_put_back(before: str, after: str) -> None:
+    node = ast.parse(before, mode="eval").body
+    assert ast.unparse(ast.parse(after)) in {ast.unparse(one) for one in edits.amends(node)}
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("a < b", "a > b"),
+        ("a + b", "a ** b"),
+        ("a - b", "a / b"),
+    ],
+)
+def test_operators_are_taken_for_any_other(before: str, after: str) -> None:
+    tree = ast.parse(f"def f():\n    return {before}")
+    found = set()
+    for place in edits.places(tree.body[0]):  # type: ignore[arg-type]
+        for new in (*edits.accidents(place.get(), {}), *edits.amends(place.get())):
+            old = place.get()
+            place.put(new)
+            found.add(ast.unparse(tree.body[0].body[0]))  # type: ignore[attr-defined]
+            place.put(old)
+    assert f"return {after}" in found
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("x += y", "x = x + y"),
+        ("x.masked_fill(mask, 0)", "x = x.masked_fill(mask, 0)"),
+        ("x + y", "return x + y"),
+        ("y = x + 1", "return x + 1"),
+    ],
+)
+def test_statements_are_made_anew(before: str, after: str) -> None:
+    node = ast.parse(before).body[0]
+    changed = {ast.unparse(ast.fix_missing_locations(one)) for one in edits.amends(node)}
+    assert after in changed
+
+
+def test_slices_start_and_end_elsewhere() -> None:
+    node = ast.parse("x[:n]", mode="eval").body.slice  # type: ignore[attr-defined]
+    slices = {ast.unparse(one) for one in edits.amends(node)}
+    assert {":", ":-n", "n:"} <= slices
+
+
+# --- a change of the learner's own code ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("part", "body", "expression"),
+    [
+        (
+            "attention.softmax",
+            """
+            shifted = scores - scores.amax(dim, keepdim=True)
+            powers = torch.exp(shifted) ** 1.5
+            return powers / powers.sum(dim, keepdim=True)
+            """,
+            "torch.exp(shifted) ** 1.5",
+        ),
+        (
+            "encoder.layer_norm",
+            """
+            centred = x - x.mean(-1, keepdim=True)
+            variance = (centred**2).mean(-1, keepdim=True)
+            return centred / torch.sqrt(variance + 3 * eps) * gain + bias
+            """,
+            "3 * eps",
+        ),
+        (
+            "encoder.layer_norm",
+            """
+            x -= x.mean(-1, keepdim=True)
+            x /= torch.sqrt((x * x).mean(-1, keepdim=True) + eps)
+            return x * gain + bias
+            """,
+            "x -= x.mean(-1, keepdim=True)",
+        ),
+        (
+            "decoder.causal_mask",
+            """
+            n_key = n_query if n_key is None else n_key
+            mask = torch.ones(n_query, n_key, dtype=torch.bool)
+            return torch.tril(mask, diagonal=(n_key - n_query) * 2)
+            """,
+            "(n_key - n_query) * 2",
+        ),
+    ],
+)
+def test_the_place_of_a_fault_is_found(part: str, body: str, expression: str) -> None:
+    verdict = told(part, body)
+    assert verdict.way == "change", verdict
+    assert verdict.expression == expression
+    assert expression in verdict.lines[0][1]
+    assert f"line {verdict.line}" in verdict.says
+
+
+def test_a_known_mistake_beside_another_fault() -> None:
+    verdict = told(
+        "attention.softmax",
+        """
+        powers = torch.exp(2 * scores)
+        return powers / powers.sum(0, keepdim=True) * 2
+        """,
+    )
+    assert verdict.way in ("both", ""), verdict
+
+
+def test_a_repair_leaves_no_name_unused() -> None:
+    tree = ast.parse("def f(x):\n    y = x + 1\n    return x\n")
+    assert unused_names(tree) == {"y"}
+
+
+def test_nothing_is_said_of_code_that_is_wholly_another() -> None:
+    verdict = told("attention.softmax", "return torch.cos(3 * scores).sort(dim).values.cumsum(dim)")
+    assert verdict.way in ("", "relation"), verdict
+
+
+# --- where numbers part --------------------------------------------------------------------------
+
+
+def test_the_first_value_that_is_not_ours() -> None:
+    source = blank_with(
+        "encoder.layer_norm",
+        """
+        centred = x - x.mean(-1, keepdim=True)
+        odd = torch.sin(centred) + torch.cos(centred) ** 3
+        variance = (centred**2).mean(-1, keepdim=True)
+        return odd / torch.sqrt(variance + eps) * gain + bias
+        """,
+    )
+    trial = Trial(exercises.find("encoder.layer_norm"), source, 5.0)
+    found = parting(trial)
+    assert found is not None
+    assert found.expression in source.split("\n")[found.line - 1]
+    assert "odd =" in source.split("\n")[found.line - 1]
+
+
+def test_values_are_recorded_without_changing_them() -> None:
+    recording = Recording()
+    tree = recorded(ast.parse("def f(x):\n    y = x * 2\n    return y.sum() + 1\n"), recording)
+    names = {"_note_": recording.note}
+    exec(compile(tree, "recorded", "exec"), names)
+    assert names["f"](torch.tensor([1.0, 2.0])) == 7.0  # type: ignore[operator]
+    assert [ast.unparse(recording.nodes[one]) for one in recording.order] == [
+        "x * 2",
+        "y.sum()",
+        "y.sum() + 1",
+    ]
+
+
+# --- relations -----------------------------------------------------------------------------------
+
+MATRIX = torch.tensor([[1.0, 2.0, 4.0], [8.0, 16.5, 32.0], [5.0, 7.0, 11.0]])
+CUBE = torch.arange(24.0).reshape(2, 3, 4) ** 1.5 + 1
+
+
+@pytest.mark.parametrize(
+    ("wanted", "seen", "said"),
+    [
+        (MATRIX, MATRIX.T, "axes 0 and 1 in each other's place"),
+        (CUBE, CUBE.permute(1, 2, 0), "axes in the order"),
+        (CUBE, CUBE.reshape(6, 4), "only the shape is not"),
+        (CUBE, CUBE.flatten().flip(0).reshape(6, 4), "in other places, and the shape"),
+        (MATRIX, -MATRIX, "wrong sign"),
+        (MATRIX, 2 * MATRIX, "times 2."),
+        (MATRIX, MATRIX / 2, "times 1/2."),
+        (MATRIX, MATRIX + 3, "plus 3"),
+        (MATRIX, MATRIX.flip(0), "in reverse along axis 0"),
+        (MATRIX, MATRIX.roll(1, 1), "one place later along axis 1"),
+        (MATRIX, MATRIX.roll(-1, 1), "one place earlier along axis 1"),
+        (MATRIX, torch.cat((MATRIX[:1], MATRIX[1:] ** 2)), "Only index 0 along axis 0 is right"),
+        (MATRIX, torch.cat((MATRIX[:2], MATRIX[2:] ** 2)), "Only index 2 along axis 0 is wrong"),
+    ],
+)
+def test_a_relation_is_said(wanted: torch.Tensor, seen: torch.Tensor, said: str) -> None:
+    assert said in relation(wanted, seen, {})
+
+
+def test_a_factor_has_the_name_of_a_size() -> None:
+    arguments = {"query": torch.zeros(2, 16)}
+    assert "1/√16, the size of axis 1 of `query`" in relation(MATRIX, MATRIX / 4, arguments)
+
+
+def test_wrong_are_only_the_hidden_ones() -> None:
+    mask = torch.tensor([[True, True, False], [True, False, True], [True, True, True]])
+    seen = torch.where(mask, MATRIX, 99.0)
+    assert "where `mask` is False" in relation(MATRIX, seen, {"mask": mask})
+    seen = torch.where(mask, 99.0, MATRIX)
+    assert "where `mask` is True" in relation(MATRIX, seen, {"mask": mask})
+
+
+def test_of_what_could_be_an_accident_nothing_is_said() -> None:
+    assert relation(torch.ones(3), torch.full((3,), 2.0), {}) == ""
+    assert relation(MATRIX, torch.randn(3, 3), {}) == ""
+    assert relation("text", MATRIX, {}) == ""
+
+
+def test_random_results_are_called_random() -> None:
+    verdict = told("attention.softmax", "return torch.softmax(scores, dim) + torch.rand(()) / 9")
+    assert "random" in verdict.relation
+
+
+def test_what_is_kept_from_call_to_call_is_said() -> None:
+    verdict = told(
+        "decoder.causal_mask",
+        """
+        kept = globals().setdefault("kept", {})
+        n_key = n_query if n_key is None else n_key
+        if n_query not in kept:
+            kept[n_query] = torch.ones(n_query, n_key, dtype=torch.bool).tril(n_key - n_query)
+        return kept[n_query]
+        """,
+    )
+    assert "from one call to the next" in verdict.relation or verdict.mistake, verdict
+
+
+# --- safety --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "open('left_behind', 'w')\nreturn scores",
+        "import os\nos.mkdir('left_behind')\nreturn scores",
+        "import subprocess\nreturn scores",
+        "import threading\nthreading.Thread(target=print).start()\nreturn scores",
+        "return eval('scores')",
+    ],
+)
+def test_code_that_does_more_than_compute_is_not_run_again(
+    body: str, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    source = blank_with("attention.softmax", body)
+    assert not only_computes(ast.parse(source))
+    verdict = Verdict("attention.softmax", "wrong", "")
+    assert explain(exercises.find("attention.softmax"), source, verdict) == verdict
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_repair_leaves_nothing_behind(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    namespace, threads = dict(parts.namespace("attention.softmax")), threading.active_count()
+    state, environment = torch.get_num_threads(), dict(os.environ)
+    source = blank_with(
+        "attention.softmax",
+        "e = torch.exp(scores - scores.amax(dim, keepdim=True)) + 1\nreturn e / e.sum(dim)",
+    )
+    repair(Trial(exercises.find("attention.softmax"), source, 2.0))
+    assert dict(parts.namespace("attention.softmax")) == namespace
+    assert (threading.active_count(), torch.get_num_threads()) == (threads, state)
+    assert dict(os.environ) == environment
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_changes_that_never_end_are_given_up() -> None:
+    """`while n > 0: n -= 1` is one edit from an endless loop, in several ways."""
+    source = blank_with(
+        "attention.softmax",
+        """
+        n = 3
+        while n > 0:
+            n = n - 1
+        return torch.sigmoid(scores) + n
+        """,
+    )
+    trial = Trial(exercises.find("attention.softmax"), source, 1.5)
+    assert repair(trial) is None
+
+
+def test_what_a_call_returned_may_not_change_later() -> None:
+    source = """kept = torch.zeros(99, 99, dtype=torch.bool)
+
+
+def causal_mask(n_query, n_key=None):
+    n_key = n_query if n_key is None else n_key
+    mask = kept[:n_query, :n_key]
+    mask.copy_(torch.ones(n_query, n_key).tril(n_key - n_query))
+    return mask
+"""
+    verdict = worker.examine("decoder.causal_mask", source)
+    assert "a later call has changed it" in verdict.headline
+
+
+# --- as the notebooks say ------------------------------------------------------------------------
+
+
+def test_the_mistakes_made_on_purpose_in_notebook_00() -> None:
+    listed = told("start_here.shape_of", "return x.shape[1], x.shape[0], x.shape[2]")
+    assert listed.mistake
+    unlisted = told("start_here.shape_of", "return x.shape[0], x.shape[0] * x.shape[1], x.shape[2]")
+    assert (unlisted.way, unlisted.expression) == ("change", "x.shape[0] * x.shape[1]")
