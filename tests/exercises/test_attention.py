@@ -35,6 +35,57 @@ def test_einops_may_be_imported_in_a_cell(name, line):
     assert verdict.state == "right", verdict
 
 
+# --- views, masks ---------------------------------------------------------------------------------
+
+
+def _scores_of_views(query, key):
+    q, k = query.view(-1, *query.shape[-2:]), key.view(-1, *key.shape[-2:])
+    return (q @ k.mT).view(*query.shape[:-1], key.shape[-2])
+
+
+def _values_of_views(weights, value):
+    mixed = weights.reshape(-1, *weights.shape[-2:]) @ value.view(-1, *value.shape[-2:])
+    return mixed.view(*weights.shape[:-1], value.shape[-1])
+
+
+@pytest.mark.parametrize(
+    ("name", "answer"), [("attention_scores", _scores_of_views), ("mix_values", _values_of_views)]
+)
+def test_heads_may_be_views(name, answer):
+    assert verdict_on(name, answer).case == "heads as `split_heads` leaves them"
+
+
+def _without_a_mask_of_nothing(query, key, mask=None, bias=None):
+    mask = None if mask is None or not mask.any() else mask
+    return attention.attention_weights(query, key, mask, bias)
+
+
+def _with_room_for_heads(query, key, mask=None, bias=None):
+    mask = mask.unsqueeze(1) if mask is not None and mask.ndim == 3 and query.ndim == 4 else mask
+    return attention.attention_weights(query, key, mask, bias)
+
+
+@pytest.mark.parametrize(
+    ("answer", "case"),
+    [
+        (_without_a_mask_of_nothing, "no query may look at anything"),
+        (_with_room_for_heads, "a mask for each head, for all sentences"),
+    ],
+)
+def test_a_mask_is_used_as_it_is(answer, case):
+    assert verdict_on("attention_weights", answer).case == case
+
+
+def test_a_layer_hands_a_mask_on_as_it_is():
+    class Layer(attention.MultiHeadAttention):
+        def forward(self, x, memory=None, mask=None, bias=None):
+            mask = mask.unsqueeze(1) if mask is not None and mask.ndim == 3 else mask
+            return super().forward(x, memory, mask, bias)
+
+    verdict = verdict_on("MultiHeadAttention", Layer)
+    assert verdict.case == "a mask for each head, for all sentences"
+
+
 # --- softmax -------------------------------------------------------------------------------------
 
 

@@ -105,3 +105,13 @@ def test_a_norm_in_float32_is_told_why_it_is_refused(answer):
 
 def test_a_norm_in_float32_at_least_is_right():
     assert _verdict("layer_norm", _in_float32_at_least).state == "right"
+
+
+def test_a_silent_sublayer_is_no_reason_to_leave_the_norm_out():
+    def step(x, sublayer, norm, norm_first=True):
+        written = sublayer(norm(x) if norm_first else x)
+        if not written.any():
+            return x
+        return x + written if norm_first else norm(x + written)
+
+    assert _verdict("residual_step", step).case == "a sublayer with nothing to say"

@@ -96,6 +96,36 @@ def test_the_reference_takes_layers():
     assert not projection.is_linear(nn.Linear(6, 4), 6)
 
 
+# --- dot_and_cosine ------------------------------------------------------------------------------
+
+
+def guards_zero_alone(a, b):
+    lengths = a.norm(dim=-1)[:, None] * b.norm(dim=-1)
+    return a @ b.T, torch.where(lengths == 0, 0, a @ b.T / lengths)
+
+
+def guards_each_length(a, b):
+    return a @ b.T, F.cosine_similarity(a[:, None], b, dim=-1)
+
+
+@pytest.mark.parametrize(
+    ("answer", "mistake"),
+    [(guards_zero_alone, "tiny_lengths_not_guarded"), (guards_each_length, "")],
+)
+def test_a_product_of_lengths_is_guarded_and_torch_does_so(answer, mistake):
+    assert verdict_on("dot_and_cosine", answer).mistake == mistake
+
+
+# --- linear --------------------------------------------------------------------------------------
+
+
+def test_no_bias_is_not_a_float32_bias():
+    def linear(x, weight, bias=None):
+        return x @ weight.T + (torch.zeros(len(weight)) if bias is None else bias)
+
+    assert verdict_on("linear", linear).case == "bfloat16, no bias"
+
+
 # --- embed ---------------------------------------------------------------------------------------
 
 

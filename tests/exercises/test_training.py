@@ -63,6 +63,16 @@ def test_tables_outside_the_usual_modules_are_filled():
     assert verdict_on(init_weights).mistake == "other_modules_left"
 
 
+def test_whoever_holds_the_weights_sees_the_new_ones():
+    def init_weights(model, n_layers):
+        held = [weight.data for weight in model.parameters()]
+        training.init_weights(model, n_layers)
+        for weight, old in zip(model.parameters(), held, strict=True):
+            weight.data = old.clone()
+
+    assert "puts new tensors" in verdict_on(init_weights).headline
+
+
 # --- the learning rate ---------------------------------------------------------------------------
 
 

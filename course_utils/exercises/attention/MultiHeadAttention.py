@@ -106,6 +106,7 @@ def cases() -> list[Case]:
         case("a causal mask", 2, x, mask=causal),
         case("a memory with padding", 3, x, memory, mask=random_mask(2, 1, 1, 5)),
         case("a mask for each head", 3, x, memory, mask=random_mask(2, 3, 4, 5)),
+        case("a mask for each head, for all sentences", 3, x, memory, mask=random_mask(3, 4, 5)),
         case("a bias for each head", 2, x, bias=2 * normal(2, 4, 4)),
         case("all at once", 3, x, *everything),
         case("as many tokens as heads", 3, normal(2, 3, 6)),

@@ -39,6 +39,11 @@ def cases() -> list[Case]:
         case("two queries, three keys", asks, asked),
         case("a batch of sentences", normal(2, 3, 5), normal(2, 4, 5, seed=1)),
         case("a batch with heads", normal(2, 3, 4, 5), normal(2, 3, 6, 5, seed=1)),
+        case(
+            "heads as `split_heads` leaves them",
+            normal(2, 4, 3, 5).transpose(1, 2),
+            normal(2, 6, 3, 5, seed=1).transpose(1, 2),
+        ),
         case("no batch at all", normal(3, 5), normal(4, 5, seed=1)),
         case("as many queries as keys", normal(2, 4, 4, 4), normal(2, 4, 4, 4, seed=1)),
         case("one query", normal(2, 3, 1, 5), normal(2, 3, 4, 5, seed=1)),

@@ -32,7 +32,7 @@ def cases() -> list[Case]:
 
     return [
         *(case(title, {**given, **extra}) for title, given, extra in shared.situations()),
-        shared.case_of_nothing(exercise.name, shared.SMALL, shared.weights_by_torch),
+        *shared.cases_of_nothing(exercise.name, shared.SMALL, shared.weights_by_torch),
     ]
 
 

@@ -44,6 +44,12 @@ def cases() -> list[Case]:
         case("a key is switched off: rows no longer sum to 1", switched_off, values),
         case("a batch of sentences", _random_weights(2, 3, 4), normal(2, 4, 5)),
         case("a batch with heads", _random_weights(2, 3, 4, 6), normal(2, 3, 6, 5)),
+        case(
+            "heads as `split_heads` leaves them",
+            _random_weights(2, 4, 3, 6).transpose(1, 2),
+            normal(2, 6, 3, 5).transpose(1, 2),
+        ),
+        case("weights below 0 and above 1", 2 * normal(2, 3, 4), normal(2, 4, 5)),
         case("no batch at all", _random_weights(3, 4), normal(4, 5)),
         case("as many queries as keys", _random_weights(2, 3, 4, 4), normal(2, 3, 4, 4)),
         case("one query", _random_weights(2, 3, 1, 4), normal(2, 3, 4, 5)),
@@ -99,6 +105,14 @@ def elementwise_star(weights: Tensor, value: Tensor) -> Tensor:
 )
 def normalises_again(weights: Tensor, value: Tensor) -> Tensor:
     return weights / weights.sum(-1, keepdim=True) @ value
+
+
+@exercise.mistake(
+    "You cut the weights off at 0 and 1. Use them as they are: somebody may subtract what one head "
+    "does, with weights below 0."
+)
+def weights_cut_off(weights: Tensor, value: Tensor) -> Tensor:
+    return weights.clamp(0, 1) @ value
 
 
 @exercise.mistake(

@@ -40,7 +40,7 @@ def cases() -> list[Case]:
     small = with_value(shared.SMALL)
     return [
         *(case(title, with_value(given) | extra) for title, given, extra in shared.situations()),
-        shared.case_of_nothing(exercise.name, small, shared.attended_by_torch),
+        *shared.cases_of_nothing(exercise.name, small, shared.attended_by_torch),
     ]
 
 

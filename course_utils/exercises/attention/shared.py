@@ -50,16 +50,20 @@ SMALL = {
 }
 SMALL_MASK = torch.tensor([[True, True, False], [False, True, True]])
 NOTHING_FOR_ONE = torch.tensor([[False, False, False], [False, True, True]])
+NOTHING_FOR_ANY = torch.zeros(2, 3, dtype=torch.bool)
 SMALL_BIAS = torch.tensor([[0.0, 1.0, -2.0], [3.0, 0.0, 1.0]])
 
 
 def queries_and_keys(
     n_queries: int, n_keys: int, d_head: int, dtype: torch.dtype = torch.float32
 ) -> dict[str, Tensor]:
-    """Queries and keys of 2 sentences and 3 heads, with scores that are far apart."""
+    """Queries and keys of 2 sentences and 3 heads, with scores that are far apart.
+
+    They are views, as `split_heads` leaves them.
+    """
     return {
-        "query": 2 * inputs.normal(2, 3, n_queries, d_head, dtype=dtype),
-        "key": inputs.normal(2, 3, n_keys, d_head, seed=1, dtype=dtype),
+        "query": 2 * inputs.normal(2, n_queries, 3, d_head, dtype=dtype).transpose(1, 2),
+        "key": inputs.normal(2, n_keys, 3, d_head, seed=1, dtype=dtype).transpose(1, 2),
     }
 
 
@@ -92,6 +96,7 @@ def situations() -> list[tuple[str, dict[str, Tensor], dict[str, Tensor | None]]
         ("a mask for the keys", heads, {"mask": random_mask(1, 6)}),
         ("a padding mask for each sentence", heads, {"mask": random_mask(2, 1, 1, 6)}),
         ("a mask for each head", heads, {"mask": random_mask(2, 3, 4, 6)}),
+        ("a mask for each head, for all sentences", heads, {"mask": random_mask(3, 4, 6)}),
         ("a bias for each head", heads, {"mask": None, "bias": 2 * normal(3, 4, 6)}),
         ("both", heads, {"mask": random_mask(2, 1, 4, 6), "bias": normal(2, 1, 1, 6)}),
         ("as many queries as keys", queries_and_keys(5, 5, 4), {"mask": random_mask(5, 5)}),
@@ -109,15 +114,22 @@ def shown_call(name: str, arguments: dict[str, Any]) -> str:
     return f"{name}({', '.join(given)})"
 
 
-def case_of_nothing(name: str, arguments: dict[str, Tensor], oracle: Part) -> Case:
-    """One query may look at nothing. What is forbidden must not count: NaN and 0 are both right."""
-    return Case(
-        "one query may look at nothing",
-        arguments | {"mask": NOTHING_FOR_ONE},
-        lambda *given: oracle(*given).detach().nan_to_num(0.0),  # a gradient would be NaN
-        lambda part, **given: part(**given).nan_to_num(0.0),
-        shown_call(name, arguments | {"mask": NOTHING_FOR_ONE}),
-    )
+def cases_of_nothing(name: str, arguments: dict[str, Tensor], oracle: Part) -> list[Case]:
+    """A query may look at nothing. What is forbidden must not count: NaN and 0 are both right."""
+    masks = {
+        "one query may look at nothing": NOTHING_FOR_ONE,
+        "no query may look at anything": NOTHING_FOR_ANY,
+    }
+    return [
+        Case(
+            title,
+            arguments | {"mask": mask},
+            lambda *given: oracle(*given).detach().nan_to_num(0.0),  # a gradient would be NaN
+            lambda part, **given: part(**given).nan_to_num(0.0),
+            shown_call(name, arguments | {"mask": mask}),
+        )
+        for title, mask in masks.items()
+    ]
 
 
 def weigh(query, key, mask, bias, divisor=None, dim=-1):

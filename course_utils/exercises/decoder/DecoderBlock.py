@@ -96,7 +96,7 @@ def cases() -> list[Case]:
     x, memory, causal = normal(2, 4, 6), normal(2, 5, 6, seed=1), blocks.causal(4)
     padding = torch.tensor([[True] * 3 + [False] * 2, [True] * 4 + [False]])[:, None, None]
     masks = causal, padding
-    head_masks = boolean(2, 3, 4, 4), boolean(2, 3, 4, 5, seed=1)
+    head_masks = boolean(2, 3, 4, 4), boolean(3, 4, 5, seed=1)
     before = {
         "x": normal(2, 4, 6, seed=2),
         "memory": normal(2, 5, 6, seed=3),

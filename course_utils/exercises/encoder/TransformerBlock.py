@@ -88,6 +88,7 @@ def cases() -> list[Case]:
         case("padding", x, 3, padding),
         case("one head, one sentence", normal(1, 4, 5), 1, causal),
         case("a mask for each head", x, 3, inputs.boolean(2, 3, 4, 4)),
+        case("a mask for each head, for all sentences", x, 3, inputs.boolean(3, 4, 4)),
         case("the same block again, with another mask", x, 3, causal, earlier=[longer, before]),
         case("the same block again, without a mask", x, 3, earlier=[before]),
         case("one token", normal(3, 1, 6), 3),

@@ -23,14 +23,20 @@ exercise = Exercise(
 )
 
 
+def _without_gradient(*given: Tensor) -> Tensor:
+    """Where the mean is large torch's own gradient has too few digits to compare with."""
+    return layer_norm_by_torch(*given).detach()
+
+
 @exercise.cases
 def cases() -> list[Case]:
-    def case(title: str, x: Tensor, **given: Any) -> Case:
+    def case(title: str, x: Tensor, oracle: Part | None = None, **given: Any) -> Case:
         gain = 2 * normal(x.shape[-1], seed=1, dtype=x.dtype)
         bias = 3 * normal(x.shape[-1], seed=2, dtype=x.dtype)
         arguments = {"x": x, "gain": gain, "bias": bias, **given}
         eps = f", eps={given['eps']}" if "eps" in given else ""
-        return Case(title, arguments, layer_norm_by_torch, shown=f"layer_norm(x, gain, bias{eps})")
+        oracle = oracle or layer_norm_by_torch
+        return Case(title, arguments, oracle, shown=f"layer_norm(x, gain, bias{eps})")
 
     normal = inputs.normal
     small = torch.tensor([[1.0, 2.0, 3.0, 6.0], [0.0, -4.0, 4.0, 8.0]])
@@ -44,6 +50,7 @@ def cases() -> list[Case]:
         case("a large eps", 2 * normal(3, 4), eps=4.0),
         case("features that hardly differ", 1e-3 * normal(2, 3, 5)),
         case("all features equal", torch.full((2, 4), 7.0)),
+        case("a mean far from 0", small + 1e4, _without_gradient, gain=gain, bias=bias),
         case("one token alone", normal(6)),
         case("one sentence of one token", normal(1, 1, 5)),
         case("a transposed view", normal(2, 5, 3).mT),
@@ -201,6 +208,17 @@ def not_centred(x, gain, bias, eps=1e-5):
 def mean_of_squares(x, gain, bias, eps=1e-5):
     mean = x.mean(-1, keepdim=True)
     return (x - mean) * torch.rsqrt((x**2).mean(-1, keepdim=True) + eps) * gain + bias
+
+
+@exercise.mistake(
+    "Your variance is the mean of x² minus the square of the mean. On paper that is right, but "
+    "where the mean is large two nearly equal numbers are subtracted and the digits are lost. "
+    "Square x - mean, and take the mean of that."
+)
+def squares_before_centring(x, gain, bias, eps=1e-5):
+    mean = x.mean(-1, keepdim=True)
+    variance = (x * x).mean(-1, keepdim=True) - mean * mean
+    return (x - mean) / torch.sqrt(variance + eps) * gain + bias
 
 
 @exercise.mistake("You normalise and stop there. Multiply with `gain` and add `bias`.")

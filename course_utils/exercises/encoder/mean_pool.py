@@ -44,7 +44,7 @@ def cases() -> list[Case]:
         case("one token", normal(3, 1, 4), torch.ones(3, 1, dtype=torch.bool)),
         case("one feature", normal(3, 4, 1), lengths),
         case("a transposed view", normal(3, 5, 4).mT, lengths),
-        case("float64", normal(3, 4, 5, dtype=torch.float64), lengths),
+        case("float64", normal(3, 4, 5, dtype=torch.float64), lengths | (torch.arange(4) < 3)),
     ]
 
 
@@ -159,6 +159,14 @@ def one_mean_for_all(x, keep):
 )
 def keeps_the_axis(x, keep):
     return mean_pool_by_hand(x, keep)[:, None]
+
+
+@exercise.mistake(
+    "Your shares are float32: that is what True and False divided by a count become, and of "
+    "float64 half the digits are lost. Begin with `keep.to(x.dtype)`."
+)
+def shares_in_float32(x, keep):
+    return (keep / keep.sum(1, keepdim=True))[:, None].to(x.dtype).matmul(x)[:, 0]
 
 
 @exercise.alternative

@@ -57,8 +57,8 @@ def _use_step(
 
 
 def _attend_and_map(stream: Tensor, weight: Tensor) -> Tensor:
-    """A sublayer that mixes tokens and features."""
-    return F.scaled_dot_product_attention(stream, stream, F.linear(stream, weight))
+    """A sublayer that mixes tokens and features. Its gradient needs what it returned."""
+    return F.scaled_dot_product_attention(stream, stream, F.linear(stream, weight)).tanh()
 
 
 def _step_by_torch(
@@ -77,6 +77,11 @@ def cases() -> list[Case]:
         call = f"residual_step(x, lambda x: 2 * x + 1, lambda x: (x - 4) / 2{extra})"
         return Case(title, arguments, _step_of_functions, _use_functions, call)
 
+    def post_norm(title: str, text: str, sublayer: Part, oracle: Part) -> Case:
+        call = f"residual_step(x, lambda x: {text}, lambda x: (x - 4) / 2, False)"
+        use = lambda part, x: part(x, sublayer, _halved, False)  # noqa: E731
+        return Case(title, {"x": torch.tensor([[[1.0, 2.0], [-3.0, 5.0]]])}, oracle, use, call)
+
     def case(title: str, x: Tensor, norm_first: bool) -> Case:
         d_model, dtype = x.shape[-1], x.dtype
         arguments = {
@@ -94,6 +99,8 @@ def cases() -> list[Case]:
         small("two plain functions"),
         small("the same, post-norm", norm_first=False),
         small("the same, pre-norm", norm_first=True),
+        post_norm("a sublayer that returns what it reads", "x", lambda x: x, lambda x: x - 2),
+        post_norm("a sublayer with nothing to say", "0 * x", lambda x: 0 * x, lambda x: x / 2 - 2),
         case("pre-norm, a sublayer that mixes tokens", 2 * normal(2, 3, 4), True),
         case("post-norm, a sublayer that mixes tokens", 2 * normal(2, 3, 4), False),
         case("pre-norm, one token", normal(3, 1, 5) + 2, True),
@@ -191,6 +198,16 @@ def adds_in_place(x, sublayer, norm, norm_first=True):
         return x
     x += sublayer(x)
     return norm(x)
+
+
+@exercise.mistake(
+    "`+=` writes into what the sublayer returned. That may be `x` itself, and its gradient may "
+    "still need it. Write `x + …`, which makes a new tensor."
+)
+def adds_to_what_was_returned(x, sublayer, norm, norm_first=True):
+    written = sublayer(norm(x)) if norm_first else sublayer(x)
+    written += x
+    return written if norm_first else norm(written)
 
 
 @exercise.alternative

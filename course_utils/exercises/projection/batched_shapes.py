@@ -44,6 +44,8 @@ def cases() -> list[Case]:
         "a batch of one": ((1, 2, 3), (5, 3, 4)),
         "the second batch is one": ((5, 2, 3), (1, 3, 4)),
         "both batches are one": ((1, 2, 3), (1, 3, 4)),
+        "an empty batch and a batch of one": ((0, 2, 3), (1, 3, 4)),
+        "a batch of one and an empty batch": ((1, 2, 3), (0, 3, 4)),
         "a batch of two is not repeated": ((2, 5, 3), (4, 3, 6)),
         "nor is it in the other one": ((6, 5, 3), (2, 3, 4)),
         "batches with heads": ((6, 5, 2, 3), (6, 5, 3, 4)),
@@ -172,6 +174,16 @@ def batches_not_compared(shape_a: Shape, shape_b: Shape) -> tuple[int, ...] | No
 
 
 @exercise.mistake(
+    "You take the larger of two batch sizes. Beside an axis of size 0 the 1 is larger, but it is "
+    "the 1 that gives way: take the size that is not 1."
+)
+def larger_than_nothing(shape_a: Shape, shape_b: Shape) -> tuple[int, ...] | None:
+    sizes = _aligned(shape_a, shape_b)
+    fits = all(a == b or 1 in (a, b) for a, b in sizes)
+    return _product([max(pair) for pair in sizes] if fits else None, shape_a, shape_b)
+
+
+@exercise.mistake(
     "You repeat a batch axis of 2 to fit one of 4, since 2 divides 4. Only an axis of size 1 is "
     "repeated."
 )
@@ -221,7 +233,7 @@ def batched_shapes_from_the_right(shape_a: Shape, shape_b: Shape) -> tuple[int, 
     for axis in range(3, max(len(shape_a), len(shape_b)) + 1):
         size_a = shape_a[-axis] if axis <= len(shape_a) else 1
         size_b = shape_b[-axis] if axis <= len(shape_b) else 1
-        if min(size_a, size_b) > 1 and size_a != size_b:
+        if 1 not in (size_a, size_b) and size_a != size_b:
             return None
-        result.insert(0, max(size_a, size_b))
+        result.insert(0, size_b if size_a == 1 else size_a)
     return tuple(result)

@@ -35,7 +35,7 @@ def _dot_and_cosine_by_numpy(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     rows, columns = a.detach().numpy(), b.detach().numpy()
     dots = np.inner(rows, columns)
     lengths = np.outer(np.linalg.norm(rows, axis=1), np.linalg.norm(columns, axis=1))
-    cosines = np.divide(dots, lengths, out=np.zeros_like(dots), where=lengths > 0)
+    cosines = dots / np.maximum(lengths, 1e-8)
     return torch.from_numpy(dots), torch.from_numpy(cosines)
 
 
@@ -47,12 +47,14 @@ def cases() -> list[Case]:
     short = torch.tensor([[3.0, 4.0, 0.0], [0.0, 0.0, 2.0]])
     long = torch.tensor([[1.0, 0.0, 0.0], [3.0, 4.0, 0.0], [0.0, 0.0, -5.0], [1.0, 2.0, 2.0]])
     zeros = torch.tensor([[0.0, 0.0, 0.0], [3.0, 4.0, 0.0]])
+    tiny = torch.tensor([[3e-10, 4e-10, 0.0]])  # against length 1: a guard for each length will do
     # At a vector of zeros the cosine has no gradient to compare, so NumPy is the oracle there.
     return [
         case("two vectors against four", short, long),
         case("one vector against three", inputs.normal(1, 5), inputs.normal(3, 5, seed=1)),
         case("three vectors against one", inputs.normal(3, 5), inputs.normal(1, 5, seed=1)),
         case("a vector of zeros", zeros, long, _dot_and_cosine_by_numpy),
+        case("a vector that is almost zero", tiny, F.normalize(long), _dot_and_cosine_by_numpy),
         case("nothing but zeros", zeros, torch.zeros(1, 3), _dot_and_cosine_by_numpy),
         case("longer vectors", 3 * inputs.normal(4, 6), 3 * inputs.normal(3, 6, seed=1)),
         case("short vectors", 0.1 * inputs.normal(4, 6), 0.1 * inputs.normal(3, 6, seed=1)),
@@ -168,16 +170,29 @@ def only_cosine(a: Tensor, b: Tensor) -> Tensor:
     return _safe(a @ b.T, _lengths(a, b))
 
 
-@exercise.alternative
-def dot_and_cosine_normalised_first(a: Tensor, b: Tensor) -> tuple:
+@exercise.mistake(
+    "You add 1e-8 to every product of lengths, so cosines of short vectors come out too small. It "
+    "is the smallest divisor that is allowed: `.clamp_min(1e-8)`."
+)
+def epsilon_added(a: Tensor, b: Tensor) -> tuple:
+    dots = a @ b.T
+    return dots, dots / (_lengths(a, b) + 1e-8)
+
+
+@exercise.mistake(
+    "You guard against zeros, but hardly against lengths that are almost 0. A product of lengths "
+    "below 1e-8 counts as 1e-8: `.clamp_min(1e-8)`. The guard of `F.normalize` is 1e-12."
+)
+def tiny_lengths_not_guarded(a: Tensor, b: Tensor) -> tuple:
     return a @ b.T, F.normalize(a, dim=-1) @ F.normalize(b, dim=-1).T
 
 
 @exercise.alternative
-def dot_and_cosine_with_epsilon(a: Tensor, b: Tensor) -> tuple:
+def dot_and_cosine_with_maximum(a: Tensor, b: Tensor) -> tuple:
     dots = (a[:, None] * b).sum(-1)
     length_a, length_b = a.square().sum(-1).sqrt(), b.square().sum(-1).sqrt()
-    return dots, dots / (torch.outer(length_a, length_b) + 1e-8)
+    lengths = torch.outer(length_a, length_b)
+    return dots, dots / torch.maximum(lengths, torch.full_like(lengths, 1e-8))
 
 
 @exercise.alternative
@@ -191,4 +206,4 @@ def dot_and_cosine_in_loops(a: Tensor, b: Tensor) -> tuple:
 def dot_and_cosine_with_where(a: Tensor, b: Tensor) -> tuple:
     dots = torch.einsum("id,jd->ij", a, b)
     lengths = torch.linalg.vector_norm(a, dim=1, keepdim=True) @ b.norm(dim=1, keepdim=True).T
-    return dots, torch.where(lengths == 0, torch.zeros_like(dots), dots / lengths)
+    return dots, dots / torch.where(lengths < 1e-8, 1e-8, lengths)

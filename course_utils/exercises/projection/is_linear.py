@@ -60,7 +60,7 @@ def cases() -> list[Case]:
         return lambda x: weight.to(x.dtype) @ x
 
     def layer(x: Tensor) -> Tensor:
-        return F.linear(x, nn.Parameter(weight).to(x.dtype))
+        return F.linear(x, nn.Parameter(weight))
 
     def last_squared(x: Tensor) -> Tensor:
         return torch.cat([x[:-1], x[-1:] ** 2])
@@ -75,6 +75,7 @@ def cases() -> list[Case]:
         case(True, 8, "f(x) = a layer without a bias", layer),
         case(True, 8, "f(x) = x projected onto a line", times(torch.outer(line, line))),
         case(True, 8, "f(x) = x - mean of x", lambda x: x - x.mean(-1, keepdim=True)),
+        case(True, 8, "f(x) = x itself, the same tensor", lambda x: x),
         case(True, 8, "f(x) = x in reverse order", lambda x: x.flip(-1)),
         case(True, 8, "f(x) = 0", lambda x: 0 * x),
         case(False, 8, "f(x) = W x + b", lambda x: times(weight)(x) + offset.to(x.dtype)),
@@ -191,6 +192,31 @@ def demands_exact_equality(f: Function, d: int) -> bool:
 
 
 @exercise.mistake(
+    "Your vectors are float64. The weights of a layer are float32, and the two cannot be "
+    "multiplied. Draw with `torch.randn(d)`; compute in float64 after `f`, if you like."
+)
+def draws_float64(f: Function, d: int) -> bool:
+    pairs = 10 * torch.randn(10, 2, d, dtype=torch.float64)
+    return all(_both(f, x, y) for x, y in pairs)
+
+
+@exercise.mistake(
+    "`*=` and `+=` write into what `f` returned, and that may be the vector that you gave it, as "
+    "for f(x) = x. Write `a * f(x) + b * f(y)`, which makes new tensors."
+)
+@torch.no_grad()
+def changes_what_f_returns(f: Function, d: int) -> bool:
+    for size in (1.0, 30.0):
+        x, y = size * torch.randn(2, d)
+        apart = f(x)
+        apart *= -3.0
+        apart += f(y)
+        if not _close(f(-3.0 * x + y), apart):
+            return False
+    return True
+
+
+@exercise.mistake(
     "Your answers are right, but each is a tensor. Make it a plain True or False with `bool(...)`."
 )
 def returns_tensor(f: Function, d: int) -> Tensor:
@@ -221,9 +247,9 @@ def is_linear_by_its_matrix(f: Function, d: int) -> bool:
 
 @exercise.alternative
 def is_linear_in_float64(f: Function, d: int) -> bool:
-    pairs = 10 * torch.randn(10, 2, d, dtype=torch.float64)
-    gaps = [f(x + 3 * y) - f(x) - 3 * f(y) for x, y in pairs]
-    return all(gap.abs().max().item() < 1e-6 for gap in gaps)
+    pairs = 10 * torch.randn(10, 2, d)
+    gaps = [f(x + 3 * y).double() - f(x).double() - 3 * f(y).double() for x, y in pairs]
+    return all(gap.abs().max().item() < 1e-3 for gap in gaps)
 
 
 @exercise.alternative

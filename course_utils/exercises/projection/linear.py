@@ -53,6 +53,12 @@ def cases() -> list[Case]:
             inputs.normal(3, 4, dtype=half, seed=1),
             inputs.normal(3, dtype=half),
         ),
+        case(
+            "bfloat16, no bias",
+            inputs.normal(2, 4, dtype=half),
+            inputs.normal(3, 4, dtype=half),
+            None,
+        ),
     ]
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from course_utils.exercises.exercise import Case, Exercise
+from course_utils.exercises.exercise import Case, Exercise, Part, Wrong
 
 exercise = Exercise(
     "start_here.shape_of",
@@ -40,6 +40,16 @@ def cases() -> list[Case]:
         case("no tokens", torch.zeros(2, 0, 3), 2, 0, 3),
         case("bfloat16", torch.zeros(4, 6, 3, dtype=torch.bfloat16), 4, 6, 3),
     ]
+
+
+@exercise.holds
+def _plain_integers(part: Part) -> None:
+    kinds = {type(size).__name__ for size in part(torch.zeros(2, 3, 4))}
+    if kinds != {"int"}:
+        raise Wrong(
+            f"Your sizes are right, but of the type {', '.join(sorted(kinds))}. `x.shape` has "
+            "plain Python integers already: use them as they are."
+        )
 
 
 @exercise.mistake(

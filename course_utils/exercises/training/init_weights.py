@@ -47,7 +47,7 @@ def cases() -> list[Case]:
 
     def deviations(title: str, n_blocks: int, n_layers: int, writers: bool) -> Case:
         """As in GPT-2: 0.02, and by √(2 · layers) less in what is added to the stream."""
-        count = 2 * n_blocks if writers else 4 * n_blocks + 4
+        count = 2 * n_blocks if writers else 4 * n_blocks + 5
         value = 20 / math.sqrt(2 * n_layers) if writers else 20.0
         wanted = torch.full((count,), value, dtype=torch.bfloat16)
         measure = partial(_deviations, of_writers=writers)
@@ -68,7 +68,7 @@ def cases() -> list[Case]:
         deviations(f"{writes}, two blocks of a model of eight", 2, 8, True),
         case("the largest number in each bias", _largest_bias, torch.zeros(18), 2),
         case("gains of the norms, which stay as they are", _gains, gains, 2),
-        case("means, measured in standard deviations", _means, few(*[0.0] * 10)),
+        case("means, measured in standard deviations", _means, few(*[0.0] * 11)),
         case("per cent that are more than two deviations from 0", _far_out, few(4.55)[0]),
         case("how alike w_q, w_k, w_v and w_o are", _likeness, torch.zeros(5, 5).bfloat16()),
         Case("how alike two models are", {"n_layers": 1}, lambda _: few(0.0)[0], _two_models, both),
@@ -76,9 +76,13 @@ def cases() -> list[Case]:
 
 
 def _model_to_fill(n_blocks: int) -> nn.Module:
-    """A GPT with gains far from 1 and biases far from 0, and two names that look like a bias's."""
+    """A GPT with gains far from 1 and biases far from 0, and two names that look like a bias's.
+
+    One weight has three axes.
+    """
     model = decoder.gpt(2 * WIDTH, WIDTH, 4, n_blocks, WIDTH)
     model.relative_bias = nn.Embedding(2 * WIDTH, WIDTH)
+    model.filters = nn.Parameter(inputs.normal(3, WIDTH, WIDTH))
     model.unbiased_norm = encoder.LayerNorm(WIDTH)
     with torch.no_grad():
         for number, weight in enumerate(model.parameters()):
@@ -90,7 +94,13 @@ def _model_to_fill(n_blocks: int) -> nn.Module:
 def _measured(measure: Callable[[nn.Module], Any], n_blocks: int, part: Part, n_layers: int) -> Any:
     model = _model_to_fill(n_blocks)
     before = [weight.detach().clone() for weight in model.parameters()]
+    places = [weight.data_ptr() for weight in model.parameters()]
     part(model, n_layers)
+    if places != [weight.data_ptr() for weight in model.parameters()]:
+        raise Wrong(
+            "Your code puts new tensors into the parameters, and whoever holds the old ones sees "
+            "nothing of it. Write into what is there, for example with `nn.init.normal_`."
+        )
     if all(map(torch.equal, before, model.parameters())):
         raise Wrong(
             "Your code changes no weight of the model. It writes into the weights that are there, "
@@ -274,6 +284,18 @@ def zeroes_vectors_with_bias(model, n_layers):
             nn.init.zeros_(weight)
 
 
+@exercise.mistake(
+    "You draw only what has exactly two axes. A table may have three: ask for more than one, "
+    "`ndim > 1`."
+)
+def only_two_axes(model, n_layers):
+    _fill(
+        model,
+        n_layers,
+        draw=lambda weight, std: weight.ndim == 2 and nn.init.normal_(weight, std=std),
+    )
+
+
 @exercise.mistake("You leave the biases. They become 0.")
 def biases_left(model, n_layers):
     _fill(model, n_layers, bias=lambda weight: None)
@@ -395,7 +417,7 @@ def init_by_module(model, n_layers):
         for name, weight in module.named_parameters(recurse=False):
             if name == "bias":
                 weight.fill_(0)
-            elif weight.ndim == 2:
+            elif weight.ndim > 1:
                 std = 0.02 * (2 * n_layers) ** -0.5 if kind in ("w_o", "down") else 0.02
                 weight.copy_(std * torch.randn(weight.shape))
 
