@@ -68,7 +68,10 @@ def compare(wanted: Outcome, seen: Outcome) -> Difference | None:
 def compare_values(wanted: Any, seen: Any, what: str) -> Difference | None:
     """Compare two results: their types, shapes, dtypes and values."""
     if seen is None and wanted is not None:
-        sentence = f"{_capital(what)} is None. Is the `return` missing?"
+        sentence = (
+            f"{_capital(what)} should be {kind(wanted)}, yours is None. That is also what Python "
+            "gives where no `return` is reached."
+        )
         return Difference(sentence, show(wanted), "None")
     if inspect.isgenerator(seen):
         sentence = f"{_capital(what)} is a generator, because of `yield`. Use `return`."

@@ -123,12 +123,13 @@ def serve(requests: TextIO, answers: TextIO) -> None:
         slow = Verdict(part, "wrong", too_slow(request["seconds"]))
         with _Watchdog(slow, request["seconds"], answers):
             verdict = examine(part, source)
+        n_modules = len(sys.modules)  # an import that the explaining interrupts is broken for good
         if verdict.state == "wrong" and not verdict.says:
             _reset_torch()
             with _Watchdog(verdict, EXPLAINED_WITHIN, answers):
                 verdict = explained(part, source, verdict)
         _reset_torch()
-        leaving = _touched(untouched)
+        leaving = _touched(untouched) or len(sys.modules) > n_modules
         _answer(answers, verdict, leaving)
         if leaving:
             return

@@ -46,7 +46,7 @@ BROKEN = {
     "a return at the wrong place": ("return scores\nreturn 1", "Python cannot read line 4"),
     "a wrong name inside": ("return torch.softmax(score, dim)", "name 'score' is not defined"),
     "a list for a tensor": ("return scores.tolist()", "should be a tensor, yours is a list"),
-    "no return": ("torch.softmax(scores, dim)", "Is the `return` missing?"),
+    "no return": ("torch.softmax(scores, dim)", "where no `return` is reached"),
     "a wrong shape": (
         "return torch.softmax(scores, dim)[None]",
         "should have the shape [3], yours has [1, 3]",

@@ -133,7 +133,7 @@ def perplexity(logits, targets, ignore_index=-100):
 """,
     "perplexity, view of the targets: needs_contiguous_memory": """
 def perplexity(logits, targets, ignore_index=-100):
-    flat = logits.flatten(0, -2)
+    flat = logits.reshape(-1, logits.shape[-1])
     return math.exp(training.cross_entropy(flat, targets.view(-1), ignore_index))
 """,
     "apply_temperature, the first logit for the best: ": """

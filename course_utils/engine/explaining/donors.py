@@ -4,6 +4,7 @@ import ast
 import copy
 import inspect
 import sys
+import textwrap
 from collections.abc import Iterator
 from types import FrameType
 from typing import Any
@@ -80,12 +81,12 @@ def our_versions(trial: Trial) -> list[ast.Module]:
             parts.reference(trial.exercise.part)
         ):
             sources.append(inspect.getsource(alternative))
-    trees = [ast.parse(source) for source in sources]
-    for tree in trees:
-        definition = tree.body[0]
-        assert isinstance(definition, ast.FunctionDef | ast.ClassDef)
-        definition.name, definition.decorator_list = name, []
-    return trees
+    trees = [ast.parse(textwrap.dedent(source)) for source in sources]
+    definitions = [(tree, tree.body[0]) for tree in trees]
+    for _, definition in definitions:
+        if isinstance(definition, ast.FunctionDef | ast.ClassDef):
+            definition.name, definition.decorator_list = name, []
+    return [tree for tree, one in definitions if isinstance(one, ast.FunctionDef | ast.ClassDef)]
 
 
 def local_values(trial: Trial, tree: ast.Module, filename: str) -> dict[str, Any]:

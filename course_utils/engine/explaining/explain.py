@@ -48,7 +48,7 @@ def explain(exercise: Exercise, source: str, verdict: Verdict) -> Verdict:
     if found:
         return _repaired(exercise, verdict, found, source, relation)
     trial.more_time(SECONDS / 2)
-    parted = parting(trial) if not verdict.lines else None
+    parted = parting(trial) if trial.failing and trial.values_are_wrong else None
     if parted:
         says = _parting_sentence(parted)
         return _placed(verdict, parted, source, way="parting", says=says, relation=relation)

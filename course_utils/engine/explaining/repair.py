@@ -105,6 +105,7 @@ def candidates(
         if kinds is _own_changes:
             yield from _in_place(trial, places)
             yield from _calls_alike(trial, places)
+            yield from _operators_alike(trial, places)
         alike: dict[str, list[edits.Place]] = {}
         for place in places:
             alike.setdefault(_text(place.get()), []).append(place)
@@ -137,6 +138,23 @@ def _calls_alike(trial: Trial, places: list[edits.Place]) -> Iterator[Candidate]
             for new in edits.all_alike([place.get() for place in alike]):
                 changes = tuple(zip(alike, new, strict=True))
                 yield Candidate(3, changes, *_blamed(trial, alike[0]))
+
+
+def _operators_alike(trial: Trial, places: list[edits.Place]) -> Iterator[Candidate]:
+    """All operators of one kind that have the same number beside them, put in another's place."""
+    alike: dict[str, list[edits.Place]] = {}
+    for place in places:
+        around = place.parent
+        if isinstance(place.get(), ast.operator) and isinstance(around, ast.BinOp):
+            for side in (around.left, around.right):
+                name = f"{type(place.get()).__name__} {ast.unparse(side)}"
+                alike.setdefault(name, []).append(place)
+    for group in alike.values():
+        if len(group) > 1:
+            old = group[0].get()
+            for new in (*edits.accidents(old, {}), *edits.amends(old)):
+                changes = tuple((place, copy.copy(new)) for place in group)
+                yield Candidate(3, changes, *_blamed(trial, group[0]))
 
 
 def _own_changes(trial: Trial, definition: ast.FunctionDef, places: list[edits.Place]) -> Changes:

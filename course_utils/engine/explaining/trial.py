@@ -22,7 +22,9 @@ from course_utils.exercises.exercise import Part
 
 FILENAME = "changed cell"
 FIRST_LOOK, WHOLE_CHECK = 0.25, 1.0
-"""Processor seconds that a changed version may take for the first failing case, and for all."""
+"""Processor seconds that a version may take for the first failing case, and for all."""
+TIMES_AS_LONG, AT_LEAST = 20, 0.02
+"""What a changed version may take for the first failing case: so many times the learner's own."""
 
 
 class TooSlow(BaseException):
@@ -37,22 +39,26 @@ class Trial:
         self.more_time(seconds)
         self.cases = exercise.make_cases()
         self.tree = _without_annotations(ast.parse(source))
+        # Now, without a limit: an import that is interrupted is broken for good.
+        self.wanted: list[Outcome] = []
+        self.failing = self._failing()
+        self.first_look = self._first_look()
+        self.known = [] if self.time_is_up else self._known()
 
     def more_time(self, seconds: float) -> None:
         """From now on, so many seconds of processor time, and twice as many of any time."""
         self.end = time.process_time() + seconds, time.monotonic() + 2 * seconds
 
-    @cached_property
-    def wanted(self) -> list[Outcome]:
-        return [expected(case) for case in self.cases]
-
-    @cached_property
-    def failing(self) -> list[int]:
-        """The numbers of the cases that the learner's own source fails."""
-        part = self.part_of(self.tree)
-        outcomes = [observe(part, case) for case in self.cases]
-        pairs = zip(self.wanted, outcomes, strict=True)
-        return [number for number, pair in enumerate(pairs) if compare(*pair)]
+    def _failing(self) -> list[int]:
+        """The numbers of the cases that the learner's own source fails, as far as time goes."""
+        part, failing = self.part_of(self.tree), []
+        for number, case in enumerate(self.cases):
+            self.wanted.append(expected(case))
+            if compare(self.wanted[number], observe(part, case)):
+                failing.append(number)
+            if failing and self.time_is_up:
+                break
+        return failing
 
     @cached_property
     def first_failing(self) -> Case:
@@ -86,7 +92,7 @@ class Trial:
         Where a known mistake is left, its name.
         """
         try:
-            with quiet(), time_limit(FIRST_LOOK):
+            with quiet(), time_limit(self.first_look):
                 part = self.part_of(tree)
                 case = self.first_failing
                 value = case.use(part, **copies(case))
@@ -99,8 +105,15 @@ class Trial:
         """Whether the first failing case should give this."""
         return same_result(self.wanted_first, Outcome(value))
 
-    @cached_property
-    def known(self) -> list[tuple[Mistake, Outcome]]:
+    def _first_look(self) -> float:
+        """The limit for a changed version, which is no loop without end."""
+        part, start = self.part_of(self.tree), time.process_time()
+        with quiet():
+            observe(part, self.first_failing)
+        own = time.process_time() - start
+        return min(FIRST_LOOK, max(AT_LEAST, TIMES_AS_LONG * own))
+
+    def _known(self) -> list[tuple[Mistake, Outcome]]:
         """What the known mistakes give in the first failing case, where one can tell by it."""
         with quiet():
             made = [(one, observe(one.part, self.first_failing)) for one in self.exercise.mistakes]

@@ -100,6 +100,7 @@ def situations() -> list[tuple[str, dict[str, Tensor], dict[str, Tensor | None]]
         ("a bias for each head", heads, {"mask": None, "bias": 2 * normal(3, 4, 6)}),
         ("both", heads, {"mask": random_mask(2, 1, 4, 6), "bias": normal(2, 1, 1, 6)}),
         ("as many queries as keys", queries_and_keys(5, 5, 4), {"mask": random_mask(5, 5)}),
+        ("a query of zeros", {**SMALL, "query": 0 * SMALL["query"]}, {"mask": SMALL_MASK}),
         ("one query", queries_and_keys(1, 6, 7), {"mask": random_mask(2, 1, 1, 6)}),
         ("one key", queries_and_keys(4, 1, 5), {}),
         ("no batch at all", flat, {"mask": random_mask(3, 4)}),

@@ -26,7 +26,10 @@ def in_steps(steps: type) -> Part:
 def a_float(name: str, value: Any) -> float:
     """The value that a part returned. Wrong where it is no float."""
     if value is None:
-        raise Wrong(f"`{name}` returns None. Is the `return` missing? It should return a float.")
+        raise Wrong(
+            f"`{name}` should return a float, yours returns None. That is also what Python gives "
+            "where no `return` is reached."
+        )
     if not isinstance(value, float):
         raise Wrong(f"`{name}` should return a float, yours returns a {type(value).__name__}.")
     return value

@@ -105,7 +105,7 @@ def _is_ready(model: shared.Words, *_: Any) -> None:
 
 def _loss_and_norm(found: Any) -> tuple[float, float]:
     if found is None:
-        raise Wrong("`train_step` returns None. Is the `return` missing?")
+        raise Wrong("`train_step` should return two floats, yours returns None.")
     if not isinstance(found, tuple) or len(found) != 2:
         raise Wrong("`train_step` should return two floats: the loss, and the gradients' length.")
     loss, norm = found
