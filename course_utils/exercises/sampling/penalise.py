@@ -92,7 +92,6 @@ def cases() -> list[Case]:
         case("removed tokens", shared.REMOVED, inputs.integers(2, 7, below=5), **PENALTIES),
         case("transposed views", *views, **PENALTIES),
         case("float64", *doubles, **PENALTIES),
-        case("bfloat16, how often", doubles[0].bfloat16(), doubles[1], frequency=0.25),
     ]
 
 
