@@ -7,13 +7,10 @@ refuse every mutant that computes something else. Those that compute the same ar
 
 import ast
 import dataclasses
-import signal
 import sys
 import warnings
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
 
 import torch
 
@@ -21,6 +18,7 @@ from course_utils import exercises
 from course_utils.engine import parts
 from course_utils.engine.check import check
 from course_utils.engine.explaining import edits
+from course_utils.engine.explaining.trial import TooSlow, time_limit
 from course_utils.exercises import Exercise
 
 SECONDS = 2.0
@@ -395,27 +393,6 @@ def is_accepted(exercise: Exercise, source: str) -> bool:
             return check(unnamed, namespace[exercise.name]).state == "right"
     except (Exception, TooSlow):
         return False
-
-
-class TooSlow(BaseException):
-    """Not an Exception: the check would take one for the mutant's own."""
-
-
-@contextmanager
-def time_limit(seconds: float) -> Iterator[None]:
-    """Raise TooSlow in the block when it has used so much processor time."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise TooSlow
-
-    before = signal.signal(signal.SIGVTALRM, stop)
-    # Again and again: what is raised while Python collects garbage is dropped.
-    signal.setitimer(signal.ITIMER_VIRTUAL, seconds, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-        signal.signal(signal.SIGVTALRM, before)
 
 
 def main() -> None:
