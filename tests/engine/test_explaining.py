@@ -166,15 +166,24 @@ def test_the_place_of_a_fault_is_found(part: str, body: str, expression: str) ->
     assert f"line {verdict.line}" in verdict.says
 
 
-def test_a_known_mistake_beside_another_fault() -> None:
+def test_a_line_is_not_blamed_for_what_comes_after_it() -> None:
+    """To return early is right here, and says nothing against the line that would return."""
+    verdict = told("projection.embed", "rows = table[ids]\nreturn rows * 1.7")
+    assert verdict.expression == "rows * 1.7"
+
+
+def test_a_second_fault_is_said_only_where_the_first_shows() -> None:
+    """Without the branch that is wrong for negative steps, it is a mistake that nobody made."""
     verdict = told(
-        "attention.softmax",
+        "positions.shift_matrix",
         """
-        powers = torch.exp(2 * scores)
-        return powers / powers.sum(0, keepdim=True) * 2
+        one = torch.eye(d_model)
+        for _ in range(k):
+            one = one @ shift_matrix(1, d_model, base) if k != 1 else one
+        return one
         """,
     )
-    assert verdict.way in ("both", ""), verdict
+    assert verdict.way != "both", verdict
 
 
 def test_a_repair_leaves_no_name_unused() -> None:

@@ -57,7 +57,7 @@ def explain(exercise: Exercise, source: str, verdict: Verdict) -> Verdict:
     made = _made_at(tree, verdict.headline)
     if made is None:
         return verdict
-    found_there = Parting(made.lineno, ast.get_source_segment(source, made) or "", 0)
+    found_there = Parting(made.lineno, ast.get_source_segment(source, made) or "")
     says = f"This is where it is made: line {made.lineno}, `{found_there.expression}`."
     return _placed(verdict, found_there, source, way="entry", says=says)
 
@@ -153,7 +153,7 @@ def _repaired(
 
 
 def _parting_sentence(parted: Parting) -> str:
-    first = f"`{parted.expression}` in line {parted.line} is the first value that is not ours."
-    if not parted.same_until:
-        return first
-    return f"Up to line {parted.same_until} your numbers are ours. {first}"
+    return (
+        f"The first of your values that is none of ours is made in line {parted.line}: "
+        f"`{parted.expression}`. Look at it, and at what it is made of."
+    )

@@ -26,11 +26,10 @@ from course_utils.engine.explaining.trial import (
 
 @dataclass(frozen=True)
 class Parting:
-    """The first expression that is not ours; `same_until` is the last line that is, or 0."""
+    """The first expression whose value is none of ours."""
 
     line: int
     expression: str
-    same_until: int
 
 
 def parting(trial: Trial) -> Parting | None:
@@ -49,13 +48,8 @@ def parting(trial: Trial) -> Parting | None:
     if number is None:
         return None
     node = recording.nodes[number]
-    matched = [
-        recording.nodes[one].lineno
-        for one in told
-        if one not in strange and recording.nodes[one].lineno < node.lineno
-    ]
     text = ast.get_source_segment(trial.source, node) or ""
-    return Parting(node.lineno, text.splitlines()[0] if text else "", max(matched, default=0))
+    return Parting(node.lineno, text.splitlines()[0] if text else "")
 
 
 def _values(trial: Trial, tree: ast.Module) -> list[Tensor]:

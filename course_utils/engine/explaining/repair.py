@@ -182,8 +182,10 @@ def _is_written(name: ast.Name) -> bool:
 
 
 def _misleads(place: edits.Place, new: ast.AST) -> bool:
-    """Whether a change could be right by an accident of the cases: another number of rounds."""
-    around = place.around
+    """Whether a change says nothing of the place: another number of rounds, or an earlier end."""
+    around, block = place.around, getattr(place.parent, place.field)
+    if isinstance(new, ast.Return) and place.index is not None and place.index < len(block) - 1:
+        return not isinstance(place.get(), ast.Return)
     is_number = isinstance(place.get(), ast.Constant) and isinstance(new, ast.Constant)
     return is_number and isinstance(around, ast.Call) and ast.unparse(around.func) == "range"
 

@@ -125,8 +125,14 @@ class Trial:
             return ""
         for mistake, outcome in self.known:
             if same_result(outcome, Outcome(value)) and self._behaves_like(part, mistake.part):
-                return mistake.name
+                return mistake.name if self._shows(mistake.part) else ""
         return ""
+
+    def _shows(self, mistake: Part) -> bool:
+        """Whether the learner's own code gives what the mistake gives, in a case that is wrong."""
+        own = self.part_of(self.tree)
+        outcomes = ((observe(own, self.cases[one]), one) for one in self.failing)
+        return any(same_result(seen, observe(mistake, self.cases[one])) for seen, one in outcomes)
 
     def _behaves_like(self, part: Part, other: Part) -> bool:
         return all(same_result(observe(other, one), observe(part, one)) for one in self.cases)
