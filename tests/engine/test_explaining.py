@@ -15,7 +15,7 @@ from course_utils.engine.explaining.explain import explain, only_computes
 from course_utils.engine.explaining.parting import parting
 from course_utils.engine.explaining.recording import Recording, recorded
 from course_utils.engine.explaining.relations import relation
-from course_utils.engine.explaining.repair import repair, unused_names
+from course_utils.engine.explaining.repair import _own_changes, candidates, repair, unused_names
 from course_utils.engine.explaining.trial import Trial
 from course_utils.engine.verdict import Verdict
 
@@ -106,6 +106,52 @@ def test_statements_are_made_anew(before: str, after: str) -> None:
     node = ast.parse(before).body[0]
     changed = {ast.unparse(ast.fix_missing_locations(one)) for one in edits.amends(node)}
     assert after in changed
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("with torch.no_grad():\n    y = x", "if True:\n    y = x"),
+        ("break", "continue"),
+        ("continue", "break"),
+    ],
+)
+def test_blocks_and_jumps_are_taken_back(before: str, after: str) -> None:
+    node = ast.parse(before).body[0]
+    assert after in {ast.unparse(ast.fix_missing_locations(one)) for one in edits.amends(node)}
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [("n", "n * x"), ("torch.zeros(3)", "torch.zeros(3, dtype=x.dtype)"), ("out", "out[::-1]")],
+)
+def test_factors_and_dtypes_are_put_back(before: str, after: str) -> None:
+    node = ast.parse(before, mode="eval").body
+    found = {ast.unparse(one) for one in (*edits.with_names(node, ["x"]), *edits.amends(node))}
+    assert after in found
+
+
+def test_calls_of_one_function_are_changed_alike() -> None:
+    calls = [ast.parse(f"{one}.view(-1)", mode="eval").body for one in "ab"]
+    changed = [[ast.unparse(one) for one in new] for new in edits.all_alike(calls)]  # type: ignore[arg-type]
+    assert ["a.reshape(-1)", "b.reshape(-1)"] in changed
+    assert ["a", "b"] in changed
+
+
+def test_operators_beside_one_number_are_changed_alike() -> None:
+    tree = ast.parse("def f(a, b, t):\n    return (1 - a * t) / (1 - b * t)")
+    trial = Trial(
+        exercises.find("attention.softmax"), blank_with("attention.softmax", "return 1"), 1
+    )
+    texts = set()
+    for one in candidates(trial, tree, _own_changes):
+        old = [place.get() for place, _ in one.changes]
+        for place, new in one.changes:
+            place.put(new)
+        texts.add(ast.unparse(tree.body[0].body[0]))  # type: ignore[attr-defined]
+        for (place, _), node in zip(one.changes, old, strict=True):
+            place.put(node)
+    assert "return (1 - a ** t) / (1 - b ** t)" in texts
 
 
 def test_slices_start_and_end_elsewhere() -> None:
