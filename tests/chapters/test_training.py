@@ -340,8 +340,8 @@ SPELLINGS = [
         "init_weights",
         "residual_not_scaled",
         "for name, p in model.named_parameters():\n"
-        "    if p.dim() == 2:\n"
-        "        p.data = 0.02 * torch.randn_like(p)\n"
+        "    if p.dim() > 1:\n"
+        "        p.data.copy_(0.02 * torch.randn_like(p))\n"
         "    elif name.endswith('bias'):\n"
         "        p.data.zero_()",
     ),

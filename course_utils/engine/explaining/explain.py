@@ -154,6 +154,6 @@ def _repaired(
 
 def _parting_sentence(parted: Parting) -> str:
     return (
-        f"The first of your values that is none of ours is made in line {parted.line}: "
-        f"`{parted.expression}`. Look at it, and at what it is made of."
+        f"With our numbers in place of `{parted.expression}` in line {parted.line}, the result is "
+        "right. Look at it, and at what it is made of."
     )

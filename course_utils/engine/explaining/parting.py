@@ -26,25 +26,26 @@ from course_utils.engine.explaining.trial import (
 
 @dataclass(frozen=True)
 class Parting:
-    """The first expression whose value is none of ours."""
+    """An expression that is none of ours, and with one of ours in its place the result is right."""
 
     line: int
     expression: str
 
 
 def parting(trial: Trial) -> Parting | None:
-    """The first of the learner's values that is none of ours, where that can be said for sure."""
+    """The first of the learner's values that need only be one of ours for all to be right."""
     ours = [value for tree in donors.our_versions(trial) for value in _values(trial, tree)]
     recording = Recording()
     code = compile(recorded(trial.tree, recording), FILENAME, "exec")
     _run(trial, code, recording)
     once = [number for number in recording.order if len(recording.values[number]) == 1]
     theirs = {number: recording.values[number][0] for number in once}
-    told = [number for number in once if telling(theirs[number])]
-    strange = [one for one in told if not any(same(theirs[one], value) for value in ours)]
+    strange = [
+        number
+        for number in once
+        if telling(theirs[number]) and not any(same(theirs[number], value) for value in ours)
+    ]
     number = _cured_by_ours(trial, code, recording, strange, theirs, ours)
-    if number is None:
-        number = _first_strange(recording.nodes, strange, told)
     if number is None:
         return None
     node = recording.nodes[number]
@@ -97,15 +98,3 @@ def _other_values(value: Tensor, ours: list[Tensor]) -> Iterator[Tensor]:
 
 def _kind(value: Any) -> tuple:
     return (value.shape, value.dtype) if isinstance(value, Tensor) else (type(value),)
-
-
-def _first_strange(nodes: list[ast.expr], strange: list[int], told: list[int]) -> int | None:
-    """The first value that is none of ours, where all that it is made of is.
-
-    Some value must be ours, whichever: else it is another way to the same end.
-    """
-    if not strange or len(strange) == len(told):
-        return None
-    inner = {id(node) for node in ast.walk(nodes[strange[0]])}
-    made_of = {one for one in told if one != strange[0] and id(nodes[one]) in inner}
-    return None if made_of & set(strange) else strange[0]
