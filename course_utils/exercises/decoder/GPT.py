@@ -95,7 +95,7 @@ def _is_causal(part: Part) -> None:
 def _is_right_in_a_whole_model(part: Part) -> None:
     """As `decoder.gpt` builds one, and with it every model that the course ships."""
     with mock.patch.object(decoder, "GPT", part):
-        model = decoder.gpt(vocabulary=23, d_model=24, n_heads=4, n_layers=3, context=12)
+        model = decoder.gpt(vocabulary=23, d_model=24, n_heads=4, n_layers=3, context=12).eval()
     weights = layers.random_weights({"model": model})
     weights = {name.removeprefix("model."): weight for name, weight in weights.items()}
     ids = inputs.integers(3, 9, below=23)
