@@ -24,6 +24,7 @@ from course_utils import exercises
 from course_utils.engine import borrowed, install, parts
 from course_utils.engine.check import check, stopped
 from course_utils.engine.explaining.explain import explain
+from course_utils.engine.explaining.trial import TooSlow
 from course_utils.engine.verdict import Verdict, too_slow
 
 PRINTED_AT_MOST = 2_000
@@ -100,7 +101,7 @@ def explained(part: str, source: str, verdict: Verdict) -> Verdict:
     with redirect_stdout(Bounded()), redirect_stderr(Bounded()):
         try:
             return explain(exercises.find(part), source, verdict)
-        except (Exception, SystemExit):
+        except (Exception, SystemExit, TooSlow):
             return verdict
 
 

@@ -55,8 +55,10 @@ def functions(tree: ast.AST) -> Iterator[ast.FunctionDef]:
 
 def telling(value: Any) -> bool:
     """Whether equal values are hardly an accident: several different numbers, or an odd one."""
-    if isinstance(value, float) or (isinstance(value, Tensor) and value.numel() == 1):
-        return float(value) % 0.5 != 0
+    if isinstance(value, Tensor) and value.numel() == 1:
+        value = value.item()
+    if isinstance(value, float):
+        return value % 0.5 != 0
     if not isinstance(value, Tensor) or value.numel() < 3:
         return False
     return bool((value != value.flatten()[0]).any())

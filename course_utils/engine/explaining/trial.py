@@ -183,14 +183,20 @@ def quiet() -> Iterator[None]:
 def time_limit(seconds: float) -> Iterator[None]:
     """Raise TooSlow in the block when it has used so much processor time."""
 
+    over = False
+
     def stop(number: int, frame: FrameType | None) -> None:
-        raise TooSlow
+        if not over:
+            raise TooSlow
 
     before = signal.signal(signal.SIGVTALRM, stop)
     # Again and again: what is raised while Python collects garbage is dropped.
     signal.setitimer(signal.ITIMER_VIRTUAL, seconds, seconds)
     try:
-        yield
-    finally:
+        try:
+            yield
+        finally:
+            over = True
+    finally:  # also where it was stopped in the line above
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
         signal.signal(signal.SIGVTALRM, before)
