@@ -19,11 +19,13 @@ from course_utils import (
     views,
 )
 from course_utils.engine import console, loading
+from course_utils.engine.claims import claim
 from course_utils.engine.completes import completes, hint, progress, reset, solution
 
 __version__ = "0.1.0"
 __all__ = [
     "attention",
+    "claim",
     "completes",
     "decoder",
     "encoder",

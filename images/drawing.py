@@ -2,8 +2,10 @@
 
 from html import escape
 
-INK, PALE = "#222222", "#f4f4f4"
-BLUE, GREEN, ORANGE, GREY = "#1f67ab", "#2e7d32", "#a9540f", "#5b5b5b"
+from course_utils.views.colour import BLUE, GREEN, GREY, INK, ORANGE, PURPLE
+
+__all__ = ["BLUE", "GREEN", "GREY", "INK", "ORANGE", "PURPLE"]
+PALE = "#f4f4f4"
 ON_PAGE = 0.95  # width on the page, as a share of the drawing's own: its letters match the text
 
 

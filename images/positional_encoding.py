@@ -6,9 +6,8 @@ Run `python images/positional_encoding.py` to write the picture again.
 import math
 from pathlib import Path
 
-from drawing import BLUE, GREEN, GREY, INK, ORANGE, PALE, arrow, box, middle, page, text
+from drawing import BLUE, GREEN, GREY, INK, ORANGE, PALE, PURPLE, arrow, box, middle, page, text
 
-PURPLE = "#6a4c93"
 HANDS = ((BLUE, "1 radian"), (ORANGE, "1/10"), (GREEN, "1/100"), (PURPLE, "1/1000"))
 WORDS = ("The", "car", "is", "red")
 WIDTH, HEIGHT = 900, 384

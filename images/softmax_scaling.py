@@ -5,9 +5,8 @@ Run `python images/softmax_scaling.py` to write the picture again.
 
 from pathlib import Path
 
-from drawing import BLUE, GREEN, GREY, INK, ORANGE, PALE, arrow, box, middle, page
+from drawing import BLUE, GREEN, GREY, INK, ORANGE, PALE, PURPLE, arrow, box, middle, page
 
-PURPLE = "#6a4c93"
 HEADS = (BLUE, ORANGE, GREEN, PURPLE)
 MAPS = (("Queries", "w_q"), ("Keys", "w_k"), ("Values", "w_v"))
 WIDTH, HEIGHT = 900, 372

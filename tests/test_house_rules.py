@@ -12,6 +12,7 @@ import pytest
 
 from course_utils import exercises
 from course_utils.engine import parts
+from tools import shape
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGE = REPOSITORY / "course_utils"
@@ -82,6 +83,32 @@ def test_its_prose_is_short(path: Path) -> None:
         prose = re.sub(r"```.*?```|^\|.*?$", "", source, flags=re.DOTALL | re.MULTILINE)
         words = re.sub(r"\]\([^)]*\)|<[^>]*>", " ", prose).split()
         assert len(words) <= 120, f"{len(words)} words: {source[:60]}"
+
+
+SHAPED = [path for path in NOTEBOOKS if '"sections"' in path.read_text(encoding="utf-8")]
+each_shaped = pytest.mark.parametrize("path", SHAPED, ids=lambda path: path.stem)
+LONG = {"07": 120, "08": 120}  # minutes of the core; of all others 90
+
+
+@each_shaped
+def test_its_core_can_be_finished(path: Path) -> None:
+    notebook = nbformat.read(path, as_version=4)
+    found = shape.sections(notebook)
+    assert len(notebook.cells) <= 120
+    assert sum(map(shape.words, notebook.cells)) <= 5000
+    assert shape.minutes(found, "core") <= LONG.get(path.stem[:2], 90)
+
+
+@each_shaped
+def test_its_minutes_folds_and_list_are_right(path: Path) -> None:
+    """`python tools/shape.py NN` writes them."""
+    notebook = nbformat.read(path, as_version=4)
+    before = nbformat.writes(notebook)
+    assert [shape.LIST_TAG in cell.metadata.get("tags", []) for cell in notebook.cells].count(
+        True
+    ) == 1
+    shape.put_in_shape(notebook)
+    assert nbformat.writes(notebook) == before
 
 
 @each_notebook

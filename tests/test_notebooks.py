@@ -11,13 +11,16 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from nbformat import NotebookNode
 
 from course_utils import exercises
+from tools.shape import core_only
 from tools.solve import solve
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 Result = tuple[subprocess.CompletedProcess[str], list[str], str]
+Runner = Callable[[Path], Result]
 SECONDS = 240  # far more than a notebook needs: a test machine may be busy
 
 
@@ -64,14 +67,12 @@ def test_blank(path: Path, tmp_path: Path) -> None:
     assert "\n0 of " in progress(tmp_path / "my_parts")
 
 
-@pytest.fixture(scope="module")
-def solved_course(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Result]:
+def runner(folder: Path, prepare: Callable[[NotebookNode], NotebookNode]) -> Runner:
     """Runs a solved notebook, once. All of them share one folder of parts, as a learner's do."""
-    folder = tmp_path_factory.mktemp("solved")
 
     @cache
     def run_solved(path: Path) -> Result:
-        notebook = nbformat.read(path, as_version=4)
+        notebook = prepare(nbformat.read(path, as_version=4))
         parts = solve(notebook)
         nbformat.write(notebook, folder / path.name)
         home = folder / "my_parts"
@@ -80,15 +81,38 @@ def solved_course(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], 
     return run_solved
 
 
+@pytest.fixture(scope="module")
+def solved_course(tmp_path_factory: pytest.TempPathFactory) -> Runner:
+    """The course with every exercise solved."""
+    return runner(tmp_path_factory.mktemp("solved"), lambda notebook: notebook)
+
+
+@pytest.fixture(scope="module")
+def solved_core(tmp_path_factory: pytest.TempPathFactory) -> Runner:
+    """The core alone, with its exercises solved."""
+    return runner(tmp_path_factory.mktemp("core"), core_only)
+
+
+SHAPED = [path for path in NOTEBOOKS if '"sections"' in path.read_text(encoding="utf-8")]
+
+
+@pytest.mark.parametrize("path", SHAPED, ids=lambda path: path.stem)
+def test_core(path: Path, solved_core: Runner) -> None:
+    """Nothing that is more is needed by the core, of this notebook or of a later one."""
+    process, parts, shown = solved_core(path)
+    assert process.returncode == 0, process.stdout[-4000:]
+    assert all(f"[x] {path.stem[:2]}  {part}\n" in shown for part in parts), shown
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_solved(path: Path, solved_course: Callable[[Path], Result]) -> None:
+def test_solved(path: Path, solved_course: Runner) -> None:
     """With the references in the exercise cells, in strict mode: every part becomes yours."""
     process, parts, shown = solved_course(path)
     assert process.returncode == 0, process.stdout[-4000:]
     assert all(f"[x] {path.stem[:2]}  {part}\n" in shown for part in parts), shown
 
 
-def test_in_the_end_every_part_is_yours(solved_course: Callable[[Path], Result]) -> None:
+def test_in_the_end_every_part_is_yours(solved_course: Runner) -> None:
     shown = [solved_course(path)[2] for path in NOTEBOOKS][-1]
     mine, everything = re.findall(r"(\d+) of (\d+) parts are yours", shown)[-1]
     assert mine == everything == str(len(exercises.all_exercises()))

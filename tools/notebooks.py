@@ -3,7 +3,8 @@
 python tools/notebooks.py to-py 03      writes build/notebooks/03_….py: edit that
 python tools/notebooks.py to-ipynb 03   takes it back into notebooks/03_….ipynb
 
-Cells keep their ids; outputs are left out. A new notebook starts as a new file in build/notebooks.
+Cells keep their ids; outputs are left out; minutes, folds and the list of sections are written
+(tools/shape.py says how). A new notebook starts as a new file in build/notebooks.
 """
 
 import subprocess
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import nbformat
+from shape import put_in_shape
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 NOTEBOOKS = REPOSITORY / "notebooks"
@@ -53,6 +55,7 @@ def clean(path: Path) -> None:
         cell.metadata.pop("lines_to_next_cell", None)
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
+    put_in_shape(notebook)
     nbformat.write(notebook, path)
 
 

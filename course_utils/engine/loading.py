@@ -21,7 +21,21 @@ def load_saved_parts() -> list[str]:
     problems = unreadable()
     problems += filter(None, [_take(one) for one in saved if one.as_it_passed])
     problems += filter(None, [_check_again(one) for one in saved if not one.as_it_passed])
-    return problems
+    return [f"{problem}: the package's own version stands in" for problem in problems] + retired()
+
+
+def retired() -> list[str]:
+    """Put aside what was saved of parts that the course no longer has; a sentence for each."""
+    found = [one.part for one in store.load() if one.part in exercises.RETIRED]
+    return [_put_aside(part) for part in found]
+
+
+def _put_aside(part: str) -> str:
+    try:
+        where = f"your text is kept in {store.put_aside(part)}"
+    except OSError as error:
+        where = f"your text stays in {store.path_of(part)} ({error.strerror})"
+    return f"{part} is no part any more, {exercises.RETIRED[part]}: {where}"
 
 
 def saved_parts() -> list[Saved]:
@@ -38,8 +52,7 @@ def summary(problems: list[str]) -> str:
     """The line that the import prints, and one more for every problem."""
     mine, all_parts = completes.count()
     lines = [f"course_utils: {mine} of {all_parts} parts are yours"]
-    lines += [f"  {problem}: the package's own version stands in" for problem in problems]
-    return "\n".join(lines)
+    return "\n".join(lines + [f"  {problem}" for problem in problems])
 
 
 def _take(saved: Saved) -> str:

@@ -2,7 +2,7 @@
 
 from importlib import import_module
 
-from course_utils.exercises.contents import PARTS, notebook_of
+from course_utils.exercises.contents import PARTS, RETIRED, notebook_of
 from course_utils.exercises.exercise import Case, Exercise, Mistake, Wrong
 
 
@@ -25,6 +25,7 @@ def all_exercises() -> tuple[Exercise, ...]:
 
 __all__ = [
     "PARTS",
+    "RETIRED",
     "Case",
     "Exercise",
     "Mistake",

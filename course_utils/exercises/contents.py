@@ -84,6 +84,9 @@ NOTEBOOKS = {
     ),
 }
 
+RETIRED: dict[str, str] = {}
+"""Parts that the course had once, each with what became of it, as a sentence goes on: "it is …"."""
+
 PARTS = tuple(part for parts in NOTEBOOKS.values() for part in parts)
 
 

@@ -20,9 +20,12 @@ if TYPE_CHECKING:
     from course_utils.views.next_token import choices, coloured_text
     from course_utils.views.plots import heatmap
     from course_utils.views.shape_table import shapes
+    from course_utils.views.style import HEAT, SIGNED, use_style
     from course_utils.views.transformer_map import PartState, progress_map
 
 __all__ = [
+    "HEAT",
+    "SIGNED",
     "PartState",
     "choices",
     "coloured_text",
@@ -37,9 +40,12 @@ __all__ = [
     "record_vectors",
     "shapes",
     "slider",
+    "use_style",
 ]
 
 _MODULES = {
+    "HEAT": "style",
+    "SIGNED": "style",
     "PartState": "transformer_map",
     "choices": "next_token",
     "coloured_text": "next_token",
@@ -54,6 +60,7 @@ _MODULES = {
     "record_vectors": "bertviz_bridge",
     "shapes": "shape_table",
     "slider": "controls",
+    "use_style": "style",
 }
 
 

@@ -7,12 +7,12 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from course_utils.views.colour import GREY, SERIES
 from course_utils.views.letters import plain
 
 Log = Sequence[Mapping[str, float]]
 """One record a step: "step", "loss" and, where it was measured, "validation"."""
 
-COLOURS = ("#1f67ab", "#dc7f2b", "#5b9c66", "#7b5ea7", "#8a8a8a", "#0b3c73")
 WINDOWS = 80  # a value is smoothed with this part of the run on either side
 APART = 0.055  # least distance of two labels, as a share of the axis
 
@@ -38,7 +38,7 @@ def losses(
     with plain(title, *runs, *named) as write:
         figure, axis = plt.subplots(figsize=(9.5, 4), layout="constrained")
         for place, (name, records) in enumerate(runs.items()):
-            _draw_run(axis, write(name), records, COLOURS[place % len(COLOURS)])
+            _draw_run(axis, write(name), records, SERIES[place % len(SERIES)])
         axis.set(title=write(title), xlabel=write.note("step"), ylabel="loss (nats a token)")
         axis.set_ylim(0, 1.06 * _highest(runs, named))
         axis.margins(x=0.01)
@@ -84,7 +84,7 @@ def _draw_levels(axis: Axes, levels: Sequence[tuple[str, float]]) -> None:
     """A dashed line each; names that would cover each other are moved up."""
     top, lowest = axis.get_ylim()[1], -math.inf
     for name, value in sorted(levels, key=lambda level: level[1]):
-        axis.axhline(value, color="#5b5b5b", linewidth=1, linestyle="--")
+        axis.axhline(value, color=GREY, linewidth=1, linestyle="--")
         lowest = max(value, lowest + APART * top)
         axis.annotate(
             f"{name} {value:.2f}",

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from course_utils.views.colour import RAMP, ramp
+from course_utils.views.colour import BLUE, INK, ramp
 from course_utils.views.inputs import shorten, visible
 from course_utils.views.letters import plain
 from course_utils.views.page import View
@@ -22,7 +22,7 @@ Filter = Callable[[Float[Tensor, "batch vocabulary"]], Float[Tensor, "batch voca
 
 # Each filter has a colour and a hatch of its own, so that no colour need be told from another.
 STYLES = (("#f3b06b", "///"), ("#a7d3a0", "..."), ("#d9b3e6", "xx"), ("#f2df7a", "\\\\\\"))
-INK, AFTER = "#222222", RAMP[4]
+AFTER = BLUE
 WIDE, NARROW = 0.84, 0.5
 LETTERS = 16  # of a token; longer ones are cut
 

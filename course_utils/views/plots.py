@@ -9,13 +9,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 from jaxtyping import Bool, Float
 from matplotlib.axes import Axes
-from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize
+from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from course_utils.views.colour import MASKED, NEGATIVE_RAMP, RAMP
 from course_utils.views.inputs import full_mask, labels, one_sentence, shorten, text_width
 from course_utils.views.letters import plain
+from course_utils.views.style import HEAT, SIGNED
 
 WRITE_VALUES_UP_TO = 6  # tokens
 MAX_COLUMNS = 4
@@ -167,9 +167,7 @@ def _scale(shown: np.ma.MaskedArray) -> tuple[Normalize, Colormap]:
     values = shown.compressed() if shown.count() else np.zeros(1)
     largest = float(np.abs(values).max()) or 1.0
     signed = values.min() < 0
-    stops = (*reversed(NEGATIVE_RAMP), *RAMP[1:]) if signed else RAMP
-    colours = LinearSegmentedColormap.from_list("attention", stops).with_extremes(bad=MASKED)
-    return Normalize(-largest if signed else 0.0, largest), colours
+    return Normalize(-largest if signed else 0.0, largest), SIGNED if signed else HEAT
 
 
 def _label(axis: Axes, layout: Layout) -> None:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from course_utils import exercises
 from course_utils.engine import completes, install, loading, parts, store
 
 PART = "attention.softmax"
@@ -191,3 +192,15 @@ def test_work_that_passed_older_checks_is_checked_once_more(
     assert parts.is_yours(PART)
     assert [saved.part for saved in store.load() if saved.as_it_passed] == [PART]
     assert "return 1.0" in (home / "attention.py").read_text(encoding="utf-8")
+
+
+def test_a_part_that_the_course_no_longer_has_is_put_aside_and_said(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.save("attention.old_name", "def old_name():\n    return 'mine'\n")
+    monkeypatch.setattr(exercises, "RETIRED", {"attention.old_name": "it is now in attention.new"})
+    (sentence,) = loading.load_saved_parts()
+    (aside,) = (home / "put_aside").iterdir()
+    assert sentence.startswith("attention.old_name is no part any more, it is now in attention.new")
+    assert str(aside) in sentence and "'mine'" in aside.read_text(encoding="utf-8")
+    assert loading.load_saved_parts() == [] and parts.is_yours(PART)
