@@ -41,6 +41,5 @@ def use_style() -> None:
             "ytick.labelsize": 9,
             "legend.fontsize": 9,
             "legend.frameon": False,
-            "image.cmap": HEAT,
         }
     )

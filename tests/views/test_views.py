@@ -405,3 +405,14 @@ def test_map_refuses_to_light_what_is_not_there():
 def test_map_escapes_names():
     view = views.progress_map([views.PartState('x.<b>"&', "99", True)])
     assert set(drawn_parts(view)) == {'x.<b>"&'}
+
+
+def test_the_style_draws_a_picture() -> None:
+
+    with plt.rc_context():
+        views.use_style()
+        figure, axis = plt.subplots()
+        axis.imshow([[-1.0, 1.0]], cmap=views.SIGNED, vmin=-1, vmax=1)
+        figure.canvas.draw()
+        plt.close(figure)
+        assert not axis.spines["top"].get_visible()
