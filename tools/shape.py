@@ -141,7 +141,10 @@ def row(path: Path) -> str:
     notebook = nbformat.read(path, as_version=4)
     counts: list[Callable[[NotebookNode], int]] = [words, lines, is_exercise]
     numbers = [len(notebook.cells), *(sum(map(count, notebook.cells)) for count in counts)]
-    found = sections(notebook)
+    try:
+        found = sections(notebook)
+    except ValueError as error:
+        return f"{path.stem:24}{error}"
     core = minutes(found, "core")
     numbers += [core, core + minutes(found, "more")]
     return f"{path.stem:24}" + "".join(f"{number:7}" for number in numbers)
