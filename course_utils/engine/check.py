@@ -37,7 +37,7 @@ def check(exercise: Exercise, part: Part) -> Verdict:
             return Verdict(exercise.part, "unfinished", "Not written yet.")
         if seen.error is not None and _out_of_memory(seen.error):
             return Verdict(exercise.part, "wrong", TOO_MUCH_MEMORY, lines=_lines_of(seen.error))
-        difference = compare(wanted, seen)
+        difference = compare(wanted, seen, case.values)
         if difference:
             return _explain(exercise, part, cases, Fault(case, seen, difference))
     if any(not same_result(Outcome(one.value), Outcome(one.then)) for one in given):
@@ -116,7 +116,8 @@ def _in_common(known: Part, part: Part, cases: Sequence[Case]) -> Fault | None:
     """
     for case in cases:
         wanted, seen = expected(case), observe(part, case)
-        difference, other = compare(wanted, seen), compare(wanted, observe(known, case))
+        difference = compare(wanted, seen, case.values)
+        other = compare(wanted, observe(known, case), case.values)
         if difference and other and difference.sentence == other.sentence:
             return Fault(case, seen, difference)
     return None

@@ -51,11 +51,11 @@ class Difference:
     got: str = ""
 
 
-def compare(wanted: Outcome, seen: Outcome) -> Difference | None:
-    """What is wrong with `seen`, or None where nothing is."""
+def compare(wanted: Outcome, seen: Outcome, names: tuple[str, ...] = ()) -> Difference | None:
+    """What is wrong with `seen`, or None where nothing is. `names` are those of several values."""
     if seen.error is not None:
         return Difference(error_sentence(seen.error), show(wanted.value))
-    difference = compare_values(wanted.value, seen.value, "the result")
+    difference = compare_values(wanted.value, seen.value, "the result", names)
     if difference:
         return difference
     if seen.changed:
@@ -73,7 +73,9 @@ def compare(wanted: Outcome, seen: Outcome) -> Difference | None:
     return None
 
 
-def compare_values(wanted: Any, seen: Any, what: str) -> Difference | None:
+def compare_values(
+    wanted: Any, seen: Any, what: str, names: tuple[str, ...] = ()
+) -> Difference | None:
     """Compare two results: their types, shapes, dtypes and values."""
     if seen is None and wanted is not None:
         sentence = (
@@ -92,7 +94,7 @@ def compare_values(wanted: Any, seen: Any, what: str) -> Difference | None:
         sentence = f"{_capital(what)} should be {kind(wanted)}, yours is {kind(seen)}."
         return Difference(sentence, show(wanted), show(seen))
     if isinstance(wanted, tuple):
-        return _compare_tuples(wanted, seen, what)
+        return _compare_tuples(wanted, seen, what, names)
     if isinstance(wanted, dict):
         return _compare_dicts(wanted, seen, what)
     if isinstance(wanted, float):
@@ -139,12 +141,15 @@ def _close_each(wanted: Tensor, seen: Tensor) -> Tensor:
     return torch.isclose(seen, wanted, rtol=relative, atol=absolute, equal_nan=True)
 
 
-def _compare_tuples(wanted: tuple, seen: tuple, what: str) -> Difference | None:
+def _compare_tuples(
+    wanted: tuple, seen: tuple, what: str, names: tuple[str, ...]
+) -> Difference | None:
     if len(wanted) != len(seen):
         sentence = f"{_capital(what)} should be {len(wanted)} values, yours is {len(seen)}."
         return Difference(sentence, show(wanted), show(seen))
     for number, (one, other) in enumerate(zip(wanted, seen, strict=True)):
-        difference = compare_values(one, other, _place(number, len(wanted), what))
+        place = names[number] if number < len(names) else _place(number, len(wanted), what)
+        difference = compare_values(one, other, place)
         if difference and not isinstance(one, Tensor):
             return replace(difference, expected=show(wanted), got=show(seen))
         if difference:

@@ -64,7 +64,7 @@ def repair(trial: Trial, likely: tuple[int, ...] = ()) -> Repair | None:
                 guessed = guessed or candidate
             elif leaves == "right":
                 others = _others(trial, tree, candidate, in_order[number + 1 :])
-                return _best(trial, tree, [candidate, *others]).leaving("right")
+                return _best(trial, [candidate, *others]).leaving("right")
             elif leaves and kinds is _own_changes and _is_evidence(trial, candidate, leaves):
                 if leaves == "split":
                     split = split or candidate.leaving(leaves)
@@ -92,7 +92,7 @@ def _others(
     return found
 
 
-def _best(trial: Trial, tree: ast.Module, found: list[Candidate]) -> Candidate:
+def _best(trial: Trial, found: list[Candidate]) -> Candidate:
     """Of changes on several lines the first that is on a line where the numbers are not ours."""
     if len({one.line for one in found}) == 1:
         return found[0]
