@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from course_utils.engine.comparing import Difference, compare, error_sentence, same_result, show
 from course_utils.engine.explaining.relations import relation
+from course_utils.engine.explaining.which_cases import which_cases
 from course_utils.engine.naming import recognise, resembling
 from course_utils.engine.observing import Outcome, expected, observe, snapshot
 from course_utils.engine.signatures import signature_problem
@@ -36,7 +37,7 @@ def check(exercise: Exercise, part: Part) -> Verdict:
             return Verdict(exercise.part, "unfinished", "Not written yet.")
         if seen.error is not None and _out_of_memory(seen.error):
             return Verdict(exercise.part, "wrong", TOO_MUCH_MEMORY, lines=_lines_of(seen.error))
-        difference = compare(wanted, seen)
+        difference = compare(wanted, seen, case.values)
         if difference:
             return _explain(exercise, part, cases, Fault(case, seen, difference))
     if any(not same_result(Outcome(one.value), Outcome(one.then)) for one in given):
@@ -88,7 +89,7 @@ def _explain(exercise: Exercise, part: Part, cases: Sequence[Case], first: Fault
         mistake=mistake.name if mistake else "",
         says=mistake.says if mistake else "",
         lines=_lines_of(seen.error) if seen.error else (),
-        relation=_relation(part, fault),
+        relation=_relation(part, fault) or ("" if mistake else _which_cases(part, cases)),
     )
 
 
@@ -103,6 +104,11 @@ def _relation(part: Part, fault: Fault) -> str:
     return relation(wanted, seen.value, fault.case.arguments)
 
 
+def _which_cases(part: Part, cases: Sequence[Case]) -> str:
+    """Which calls are right, where some are."""
+    return which_cases(cases, [bool(compare(expected(one), observe(part, one))) for one in cases])
+
+
 def _in_common(known: Part, part: Part, cases: Sequence[Case]) -> Fault | None:
     """The first fault of `part` that the known mistake has as well: what is shown is what is said.
 
@@ -110,7 +116,8 @@ def _in_common(known: Part, part: Part, cases: Sequence[Case]) -> Fault | None:
     """
     for case in cases:
         wanted, seen = expected(case), observe(part, case)
-        difference, other = compare(wanted, seen), compare(wanted, observe(known, case))
+        difference = compare(wanted, seen, case.values)
+        other = compare(wanted, observe(known, case), case.values)
         if difference and other and difference.sentence == other.sentence:
             return Fault(case, seen, difference)
     return None

@@ -13,8 +13,9 @@ class Verdict:
     answer behaves like a known mistake. `lines` are the learner's own lines on the way to an error.
     `way` is how the cause was found, where it is no known mistake: by a "change" of the learner's
     code that makes it right, by one that makes right what fails now ("split"), where the numbers
-    part from ours ("parting"), or by a "relation" of the results. `line` and `expression` are the
-    place, and `says` tells of it.
+    part from ours ("parting"), or by a "relation" of the results. A known mistake that is made only
+    where the answer is wrong is named "in part"; "both" is one beside a second fault. `line`
+    and `expression` are the place, and `says` tells of it.
     """
 
     part: str

@@ -23,13 +23,13 @@ from torch.nn import functional
 from course_utils import exercises
 from course_utils.engine import borrowed, install, parts
 from course_utils.engine.check import check, stopped
-from course_utils.engine.explaining.explain import explain
+from course_utils.engine.explaining.explain import explain, related
 from course_utils.engine.explaining.trial import TooSlow
 from course_utils.engine.verdict import Verdict, too_slow
 
 PRINTED_AT_MOST = 2_000
 MEMORY = 2 << 30
-EXPLAINED_WITHIN = 6.0
+EXPLAINED_WITHIN = 3.5
 COMPILED = (
     "Take `@torch.compile` away: a part is kept as plain code, which runs on every machine. "
     "Compile the whole model, where you use it."
@@ -127,7 +127,7 @@ def serve(requests: TextIO, answers: TextIO) -> None:
         n_modules = len(sys.modules)  # an import that the explaining interrupts is broken for good
         if verdict.state == "wrong" and not verdict.says:
             _reset_torch()
-            with _Watchdog(verdict, EXPLAINED_WITHIN, answers):
+            with _Watchdog(related(verdict), EXPLAINED_WITHIN, answers):
                 verdict = explained(part, source, verdict)
         _reset_torch()
         leaving = _touched(untouched) or len(sys.modules) > n_modules

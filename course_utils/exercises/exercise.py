@@ -26,7 +26,8 @@ class Case:
     The oracle is somebody else's work (torch's own function, NumPy, a closed form, a brute force).
     It takes the same arguments, by position. `use` says how the part is called, where that is more
     than `part(**arguments)`: a class, for example, is built first. Floating-point arguments are
-    also watched for their gradients, and every argument for changes made in place.
+    also watched for their gradients, and every argument for changes made in place. Where `use`
+    puts together what no single call returns, `values` names each: "the loss", "`weight.grad`".
     """
 
     title: str
@@ -34,6 +35,7 @@ class Case:
     oracle: Callable[..., Any]
     use: Callable[..., Any] = _call
     shown: str = ""
+    values: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

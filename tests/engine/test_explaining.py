@@ -10,14 +10,26 @@ import torch
 
 from course_utils import exercises
 from course_utils.engine import parts, worker
+from course_utils.engine.comparing import error_sentence
 from course_utils.engine.explaining import edits
 from course_utils.engine.explaining.explain import explain, only_computes
-from course_utils.engine.explaining.parting import parting
+from course_utils.engine.explaining.parting import lines_as_ours, parting
 from course_utils.engine.explaining.recording import Recording, recorded
 from course_utils.engine.explaining.relations import relation
-from course_utils.engine.explaining.repair import _own_changes, candidates, repair, unused_names
+from course_utils.engine.explaining.repair import (
+    Candidate,
+    _best,
+    _lucky,
+    _own_changes,
+    candidates,
+    repair,
+    unused_names,
+)
 from course_utils.engine.explaining.trial import Trial
+from course_utils.engine.explaining.which_cases import which_cases
+from course_utils.engine.naming import recognise
 from course_utils.engine.verdict import Verdict
+from course_utils.exercises import Case
 
 
 def told(part: str, body: str) -> Verdict:
@@ -339,6 +351,137 @@ def test_what_is_kept_from_call_to_call_is_said() -> None:
         """,
     )
     assert "from one call to the next" in verdict.relation or verdict.mistake, verdict
+
+
+def test_an_axis_of_one_hides_the_order() -> None:
+    wanted = CUBE[:1]
+    assert "only the shape" not in relation(wanted, wanted.reshape(3, 1, 4), {})
+
+
+# --- what is no evidence -------------------------------------------------------------------------
+
+
+def test_nan_alone_names_a_mistake_only_where_it_is_nan_for_other_numbers_too() -> None:
+    """Where exp overflows, large numbers are NaN; here it is the largest of those far apart."""
+    exercise = exercises.find("attention.softmax")
+    overflow = next(one for one in exercise.mistakes if one.name == "overflow")
+
+    def nan_far_apart(scores: torch.Tensor) -> torch.Tensor:
+        far = scores.amax(-1) - scores.amin(-1) > 50
+        return torch.where(far & (scores == scores.amax(-1)), torch.nan, torch.softmax(scores, -1))
+
+    case = Case("large", {"scores": torch.tensor([100.0, 0.0])}, lambda x: torch.softmax(x, -1))
+    assert recognise(exercise, overflow.part, [case]) is overflow
+    assert recognise(exercise, nan_far_apart, [case]) is None
+
+
+def test_a_change_that_takes_something_right_away_shows_no_second_fault() -> None:
+    verdict = told(
+        "encoder.layer_norm",
+        """
+        centred = x - x.mean(-1, keepdim=True)
+        variance = (centred**2).mean(-1, keepdim=True).clamp(min=eps)
+        return centred / torch.sqrt(variance) * gain + bias
+        """,
+    )
+    assert verdict.way != "both", verdict
+
+
+def test_a_mistake_that_is_not_made_everywhere_is_named_with_care() -> None:
+    verdict = told(
+        "attention.scaled_dot_product_attention",
+        """
+        if mask is not None:
+            weights = attention_weights(query, key, mask=mask)
+        elif bias is not None:
+            weights = attention_weights(query, key, bias=bias)
+        else:
+            weights = attention_weights(query, key)
+        return mix_values(weights, value)
+        """,
+    )
+    assert (verdict.way, verdict.mistake) == ("in part", "bias_not_passed_on"), verdict
+    assert verdict.says.startswith("Where your code goes wrong")
+
+
+def test_a_number_in_a_loops_list_is_the_last_thing_to_be_blamed() -> None:
+    source = blank_with(
+        "projection.is_linear",
+        """
+        for scale in (1.0, 100.0):
+            x, y = scale * torch.randn(d), scale * torch.randn(d)
+            if not torch.allclose(f(x + y), f(x) + f(y), rtol=1e-3, atol=1e-3):
+                return True
+        return True
+        """,
+    )
+    trial = Trial(exercises.find("projection.is_linear"), source, 1)
+    lucky = _lucky(trial, trial.tree)
+    loop = next(node for node in ast.walk(trial.tree) if isinstance(node, ast.For))
+    assert isinstance(loop.iter, ast.Tuple)
+    assert lucky(_change(edits.Place(loop.iter, "elts", 0, loop), ast.Constant(2.0)))
+    inside = loop.body[-1]
+    assert isinstance(inside, ast.If)
+    assert lucky(_change(edits.Place(inside.body[0], "value", None, loop), ast.Constant(False)))
+    assert not lucky(_change(edits.Place(inside, "test", None, loop), ast.Name("x")))
+
+
+def _change(place: edits.Place, new: ast.AST) -> Candidate:
+    return Candidate(1, ((place, new),), 1, "")
+
+
+def test_of_two_changes_the_one_where_the_numbers_are_not_ours() -> None:
+    source = blank_with(
+        "encoder.layer_norm",
+        """
+        centred = x - x.mean(-1, keepdim=True)
+        variance = (centred**2).mean(-1, keepdim=True)
+        scaled = centred / torch.sqrt(variance + eps) * 3
+        return scaled * gain + bias
+        """,
+    )
+    trial = Trial(exercises.find("encoder.layer_norm"), source, 1)
+    as_ours = lines_as_ours(trial)
+    first = source.split("\n").index(next(one for one in source.split("\n") if "centred =" in one))
+    assert first + 1 in as_ours
+    assert first + 3 not in as_ours
+    changes = [Candidate(1, (), line, "") for line in (first + 1, first + 3)]
+    assert _best(trial, changes).line == first + 3
+
+
+# --- which calls are right -----------------------------------------------------------------------
+
+
+def _called(title: str, **arguments: object) -> Case:
+    return Case(title, arguments, lambda: None)
+
+
+def test_what_the_wrong_calls_have_in_common_is_said() -> None:
+    cases = [_called("a", n=1, mask=None), _called("b", n=2, mask=None)]
+    masked = [_called("c", n=1, mask=MATRIX > 2), _called("d", n=2, mask=MATRIX > 3)]
+    said = which_cases([*cases, *masked], [True, True, False, False])
+    assert said == "2 of 4 calls are right. It goes wrong just where `mask` is None."
+
+
+def test_few_wrong_calls_are_named() -> None:
+    cases = [_called(title, n=1) for title in "abc"]
+    assert which_cases(cases, [False, True, False]) == "2 of 3 calls are right. Wrong: “b”."
+    assert which_cases(cases, [True, True, True]) == ""
+
+
+def test_several_values_have_names() -> None:
+    verdict = told(
+        "training.clip_gradients",
+        """
+        norm = math.sqrt(sum(float((one.grad.abs() ** 3).sum()) for one in parameters))
+        return norm
+        """,
+    )
+    assert "The length that you return" in verdict.headline
+
+
+def test_an_assert_is_told_from_another_error() -> None:
+    assert "An `assert` in your code" in error_sentence(AssertionError())
 
 
 # --- safety --------------------------------------------------------------------------------------

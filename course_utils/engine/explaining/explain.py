@@ -12,12 +12,13 @@ from course_utils.engine.comparing import compare
 from course_utils.engine.explaining.parting import Parting, parting
 from course_utils.engine.explaining.repair import Repair, repair
 from course_utils.engine.explaining.trial import Trial, quiet
+from course_utils.engine.naming import where_it_fails
 from course_utils.engine.observing import observe
 from course_utils.engine.verdict import Verdict
 from course_utils.exercises import Exercise
 
-SECONDS = 1.5
-"""Processor seconds for the repair, and half as many for what comes after it."""
+SECONDS, AFTERWARDS = 1.5, 0.7
+"""Processor seconds for the repair, and for what comes after it."""
 
 HARMLESS = {
     "collections",
@@ -47,19 +48,28 @@ def explain(exercise: Exercise, source: str, verdict: Verdict) -> Verdict:
     found = repair(trial, tuple(number for number, _ in verdict.lines))
     if found:
         return _repaired(exercise, verdict, found, source, relation)
-    trial.more_time(SECONDS / 2)
+    known = where_it_fails(exercise, trial.part_of(trial.tree), trial.cases)
+    if known:
+        says = f"Where your code goes wrong, it gives what this mistake gives. {known.says}"
+        return replace(verdict, mistake=known.name, says=says, way="in part", relation=relation)
+    trial.more_time(AFTERWARDS)
     parted = parting(trial) if trial.failing and trial.values_are_wrong else None
     if parted:
         says = _parting_sentence(parted)
         return _placed(verdict, parted, source, way="parting", says=says, relation=relation)
-    if relation:
-        return replace(verdict, way="relation", says=relation, relation=relation)
     made = _made_at(tree, verdict.headline)
     if made is None:
-        return verdict
+        return related(replace(verdict, relation=relation))
     found_there = Parting(made.lineno, ast.get_source_segment(source, made) or "")
     says = f"This is where it is made: line {made.lineno}, `{found_there.expression}`."
     return _placed(verdict, found_there, source, way="entry", says=says)
+
+
+def related(verdict: Verdict) -> Verdict:
+    """The verdict with its relation as what is said first, where it has one."""
+    if not verdict.relation:
+        return verdict
+    return replace(verdict, way="relation", says=verdict.relation)
 
 
 def _made_at(tree: ast.Module, headline: str) -> ast.expr | None:

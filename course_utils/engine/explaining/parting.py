@@ -49,8 +49,21 @@ def parting(trial: Trial) -> Parting | None:
     if number is None:
         return None
     node = recording.nodes[number]
-    text = ast.get_source_segment(trial.source, node) or ""
-    return Parting(node.lineno, text.splitlines()[0] if text else "")
+    return Parting(node.lineno, trial.first_line_of(node))
+
+
+def lines_as_ours(trial: Trial) -> set[int]:
+    """The lines whose statement gives one of our values, in the first case that fails."""
+    ours = [value for tree in donors.our_versions(trial) for value in _values(trial, tree)]
+    recording = Recording()
+    _run(trial, compile(recorded(trial.tree, recording), FILENAME, "exec"), recording)
+    last = {recording.nodes[number].lineno: number for number in recording.order}
+    values = {line: recording.values[number] for line, number in last.items()}
+    return {
+        line
+        for line, (value, *more) in values.items()
+        if not more and telling(value) and any(same(value, one) for one in ours)
+    }
 
 
 def _values(trial: Trial, tree: ast.Module) -> list[Tensor]:

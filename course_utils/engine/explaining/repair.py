@@ -6,13 +6,18 @@ learner's own line and expression, never what would stand there instead.
 
 import ast
 import copy
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from course_utils.engine.explaining import donors, edits
+from course_utils.engine.explaining.parting import lines_as_ours
 from course_utils.engine.explaining.recording import functions, telling
 from course_utils.engine.explaining.trial import Trial
+
+WHAT_ELSE, SECOND_FAULT = 0.3, 0.7
+"""Processor seconds for other changes as small as the first, and for the second of two faults."""
 
 
 @dataclass(frozen=True)
@@ -36,25 +41,111 @@ class Candidate:
     line: int
     expression: str
 
+    def leaving(self, leaves: str) -> Repair:
+        return Repair(self.line, self.expression, leaves)
+
 
 def repair(trial: Trial, likely: tuple[int, ...] = ()) -> Repair | None:
     """The smallest change that is found in time, on the likely lines first."""
     tree = edits.OneConstant().visit(copy.deepcopy(trial.tree))
-    second: dict[bool, Repair] = {}  # what is left is a known mistake, or not
+    lucky = _lucky(trial, tree)
+    guessed: Candidate | None = None
+    split: Repair | None = None
+    left: dict[str, Candidate] = {}  # by the known mistake that a change leaves
     for kinds in (_own_changes, donors.transplants):  # the second are costly to prepare
         in_order = sorted(
             candidates(trial, tree, kinds), key=lambda one: (one.line not in likely, one.rank)
         )
-        for candidate in in_order:
+        for number, candidate in enumerate(in_order):
             if trial.time_is_up:
                 break
             leaves = _fares(trial, tree, candidate)
-            found = Repair(candidate.line, candidate.expression, leaves)
-            if leaves == "right":
-                return found
-            if leaves and kinds is _own_changes and _is_evidence(trial, candidate, leaves):
-                second.setdefault(leaves != "split", found)
-    return second.get(False) or second.get(True)
+            if leaves == "right" and lucky(candidate):
+                guessed = guessed or candidate
+            elif leaves == "right":
+                others = _others(trial, tree, candidate, in_order[number + 1 :])
+                return _best(trial, [candidate, *others]).leaving("right")
+            elif leaves and kinds is _own_changes and _is_evidence(trial, candidate, leaves):
+                if leaves == "split":
+                    split = split or candidate.leaving(leaves)
+                else:
+                    left.setdefault(leaves, candidate)
+        if guessed:
+            return guessed.leaving("right")
+    for name, candidate in left.items():
+        both = _two_faults(trial, tree, candidate, name)
+        if both:
+            return both
+    return split
+
+
+def _others(
+    trial: Trial, tree: ast.Module, first: Candidate, candidates: list[Candidate]
+) -> list[Candidate]:
+    """What else makes it right by a change as small, on other lines: looked for in a short time."""
+    end, found = time.process_time() + WHAT_ELSE, []
+    for candidate in candidates:
+        if trial.time_is_up or time.process_time() > end or candidate.rank > first.rank:
+            break
+        if candidate.line != first.line and _fares(trial, tree, candidate) == "right":
+            found.append(candidate)
+    return found
+
+
+def _best(trial: Trial, found: list[Candidate]) -> Candidate:
+    """Of changes on several lines the first that is on a line where the numbers are not ours."""
+    if len({one.line for one in found}) == 1:
+        return found[0]
+    as_ours = lines_as_ours(trial)
+    return next((one for one in found if one.line not in as_ours), found[0])
+
+
+def _lucky(trial: Trial, tree: ast.Module) -> Callable[[Candidate], bool]:
+    """Whether a change may be right by luck: what is tried in a loop, and an answer in place of
+    one that can be guessed, like True.
+    """
+    if telling(trial.wanted_first.value):
+        return lambda candidate: False
+    loops = [node for node in ast.walk(tree) if isinstance(node, ast.For | ast.comprehension)]
+    in_lists = {id(node) for loop in loops for node in ast.walk(loop.iter)}
+    in_loops = {id(one) for loop in loops for one in ast.walk(loop) if isinstance(one, ast.Return)}
+
+    def is_lucky(candidate: Candidate) -> bool:
+        for place, new in candidate.changes:
+            ends = id(place.get()) in in_loops or id(place.parent) in in_loops
+            answers = isinstance(new, ast.Return | ast.Constant)
+            if id(place.get()) in in_lists or (ends and answers):
+                return True
+            if isinstance(place.parent, ast.Tuple | ast.List) and isinstance(new, ast.Constant):
+                return True
+        return False
+
+    return is_lucky
+
+
+def _two_faults(trial: Trial, tree: ast.Module, first: Candidate, mistake: str) -> Repair | None:
+    """The first of two faults: another change, on another line, mends the known mistake that is
+    left, or the first alone makes some calls right.
+
+    Where that other change is on the same line there is but one place to look at.
+    """
+    trial.more_time(SECOND_FAULT)
+    old = [place.get() for place, _ in first.changes]
+    for place, new in first.changes:
+        place.put(new)
+    try:
+        rest = sorted(candidates(trial, tree, _own_changes), key=lambda one: one.rank)
+        for candidate in rest:
+            if trial.time_is_up:
+                break
+            if _fares(trial, tree, candidate) == "right":
+                return first.leaving(mistake if candidate.line != first.line else "right")
+        if trial.mends(tree):
+            return first.leaving(mistake)
+    finally:
+        for (place, _), node in zip(first.changes, old, strict=True):
+            place.put(node)
+    return None
 
 
 def _is_evidence(trial: Trial, candidate: Candidate, leaves: str) -> bool:
@@ -107,14 +198,15 @@ def candidates(
             yield from _calls_alike(trial, places)
             yield from _operators_alike(trial, places)
         alike: dict[str, list[edits.Place]] = {}
+        text_of = {id(place): _text(place.get()) for place in places}
         for place in places:
-            alike.setdefault(_text(place.get()), []).append(place)
+            alike.setdefault(text_of[id(place)], []).append(place)
         for rank, place, new in kinds(trial, definition, places):
             if _misleads(place, new):
                 continue
             line, expression = _blamed(trial, place)
             yield Candidate(rank, ((place, new),), line, expression)
-            equal = alike[_text(place.get())]
+            equal = alike[text_of[id(place)]]
             if len(equal) > 1 and place is equal[0]:
                 all_of_them = tuple((one, copy.deepcopy(new)) for one in equal)
                 yield Candidate(rank + 1, all_of_them, line, expression)
@@ -194,9 +286,8 @@ def _blamed(trial: Trial, place: edits.Place) -> tuple[int, str]:
     """Line and text of what a learner should look at, as they wrote it."""
     node = place.get()
     shown = node if isinstance(node, ast.expr | ast.stmt) and not _tiny(node) else place.around
-    text = ast.get_source_segment(trial.source, shown) or ""
     line = getattr(node, "lineno", 0) or getattr(shown, "lineno", 0)
-    return line, text.splitlines()[0] if text else ""
+    return line, trial.first_line_of(shown)
 
 
 def _tiny(node: ast.AST) -> bool:

@@ -23,6 +23,8 @@ from course_utils.exercises.exercise import Part
 FILENAME = "changed cell"
 FIRST_LOOK, WHOLE_CHECK = 0.25, 1.0
 """Processor seconds that a version may take for the first failing case, and for all."""
+IN_ALL = 3.0
+"""Seconds that all explaining may take, also where the processor is busy with something else."""
 TIMES_AS_LONG, AT_LEAST = 20, 0.02
 """What a changed version may take for the first failing case: so many times the learner's own."""
 
@@ -36,6 +38,7 @@ class Trial:
 
     def __init__(self, exercise: Exercise, source: str, seconds: float):
         self.exercise, self.source = exercise, source
+        self.latest = time.monotonic() + IN_ALL
         self.more_time(seconds)
         self.cases = exercise.make_cases()
         self.tree = _without_annotations(ast.parse(source))
@@ -47,7 +50,8 @@ class Trial:
 
     def more_time(self, seconds: float) -> None:
         """From now on, so many seconds of processor time, and twice as many of any time."""
-        self.end = time.process_time() + seconds, time.monotonic() + 2 * seconds
+        latest = min(self.latest, time.monotonic() + 2 * seconds)
+        self.end = time.process_time() + seconds, latest
 
     def _failing(self) -> list[int]:
         """The numbers of the cases that the learner's own source fails, as far as time goes."""
@@ -78,6 +82,19 @@ class Trial:
     @property
     def time_is_up(self) -> bool:
         return time.process_time() > self.end[0] or time.monotonic() > self.end[1]
+
+    @cached_property
+    def _lines(self) -> list[bytes]:
+        """As positions in a syntax tree count: in bytes."""
+        return [line.encode() for line in self.source.split("\n")]
+
+    def first_line_of(self, node: ast.AST) -> str:
+        """The learner's own text of a node: `ast.get_source_segment` reads all lines each time."""
+        if not isinstance(node, ast.expr | ast.stmt) or node.end_lineno is None:
+            return ""
+        line = self._lines[node.lineno - 1]
+        end = node.end_col_offset if node.end_lineno == node.lineno else len(line)
+        return line[node.col_offset : end].decode()
 
     def part_of(self, tree: ast.Module | CodeType, **names: Any) -> Part:
         """What a changed source defines, in a namespace of its own."""
@@ -125,7 +142,8 @@ class Trial:
             return ""
         for mistake, outcome in self.known:
             if same_result(outcome, Outcome(value)) and self._behaves_like(part, mistake.part):
-                return mistake.name if self._shows(mistake.part) else ""
+                is_first_of_two = self._shows(mistake.part) and not self._breaks(part)
+                return mistake.name if is_first_of_two else ""
         return ""
 
     def _shows(self, mistake: Part) -> bool:
@@ -133,6 +151,23 @@ class Trial:
         own = self.part_of(self.tree)
         outcomes = ((observe(own, self.cases[one]), one) for one in self.failing)
         return any(same_result(seen, observe(mistake, self.cases[one])) for seen, one in outcomes)
+
+    def mends(self, tree: ast.Module) -> bool:
+        """Whether a changed source is right in a case that fails."""
+        try:
+            with quiet(), time_limit(WHOLE_CHECK):
+                part = self.part_of(tree)
+                return any(
+                    not compare(self.wanted[one], observe(part, self.cases[one]))
+                    for one in self.failing
+                )
+        except (Exception, SystemExit, TooSlow):
+            return False
+
+    def _breaks(self, part: Part) -> bool:
+        """Whether a version is wrong where the learner's own is right."""
+        right = set(range(len(self.cases))) - set(self.failing)
+        return any(compare(self.wanted[one], observe(part, self.cases[one])) for one in right)
 
     def _behaves_like(self, part: Part, other: Part) -> bool:
         return all(same_result(observe(other, one), observe(part, one)) for one in self.cases)

@@ -44,7 +44,9 @@ def cases() -> list[Case]:
         use = partial(_loss_and_gradients, loss_fn, sizes, left_over)
         arguments = {"ids": ids, "targets": targets, **shared.words_weights(dtype)}
         call = f"(accumulate(model, micro_batches of {list(sizes)} rows, loss_fn), *gradients)"
-        return Case(title, arguments, partial(_one_large_batch, loss_fn, left_over), use, call)
+        oracle = partial(_one_large_batch, loss_fn, left_over)
+        values = shared.names_of("The loss that you return", "The gradient of `{}`")
+        return Case(title, arguments, oracle, use, call, values)
 
     ids = inputs.integers(6, 4, below=6)
     targets = inputs.integers(6, 4, below=6, seed=1)

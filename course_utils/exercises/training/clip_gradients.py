@@ -38,7 +38,10 @@ def cases() -> list[Case]:
         named = {f"gradient{number}": each for number, each in enumerate(gradients)}
         arguments = {**named, "max_norm": max_norm}
         call = f"(clip_gradients(parameters, {max_norm}), *gradients)"
-        return Case(title, arguments, _clip_by_torch, partial(_use_clip_gradients, hand_over), call)
+        given = (f"`{name}`, after your code," for name, each in named.items() if each is not None)
+        use = partial(_use_clip_gradients, hand_over)
+        values = "The length that you return", *given
+        return Case(title, arguments, _clip_by_torch, use, call, values)
 
     def drawn(*shapes: tuple[int, ...], scale: float = 1.0) -> list[Tensor]:
         return [scale * inputs.normal(*shape, seed=i) for i, shape in enumerate(shapes)]

@@ -35,6 +35,11 @@ def a_float(name: str, value: Any) -> float:
     return value
 
 
+def names_of(*names: str) -> tuple[str, ...]:
+    """Names of what a case puts together: the last, "… `{}`", is that of each weight of `Words`."""
+    return *names[:-1], *(names[-1].format(name) for name in words_weights())
+
+
 # --- A model that reads micro-batches ------------------------------------------------------------
 
 PADDING = 0

@@ -44,7 +44,9 @@ def cases() -> list[Case]:
         oracle = partial(_train_step_by_torch, make_optimiser, n_steps)
         given = f"model, micro_batches of {list(sizes)} rows, optimiser, {max_norm}"
         call = f"(*train_step({given}), *weights)"
-        return Case(title, arguments, oracle, use, call)
+        lengths = "The loss that you return", "The length that you return"
+        values = shared.names_of(*lengths, "The weight `{}`, after your code,")
+        return Case(title, arguments, oracle, use, call, values)
 
     ids = inputs.integers(6, 4, below=6)
     targets = inputs.integers(6, 4, below=6, seed=1)
