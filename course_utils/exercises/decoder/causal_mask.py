@@ -44,6 +44,7 @@ def cases() -> list[Case]:
         case("three tokens are in a cache", 2, n_key=5),
         case("one token is in a cache", 4, n_key=5),
         case("one query, all others in a cache", 1, n_key=6),
+        case("a long text", 2, n_key=3000),
     ]
 
 

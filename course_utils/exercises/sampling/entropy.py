@@ -22,6 +22,10 @@ exercise = Exercise(
     ),
 )
 
+UNEVEN = torch.tensor(
+    [[False, False, False, True], [True, True, False, True], [True] * 3 + [False]]
+)
+
 
 @exercise.cases
 def cases() -> list[Case]:
@@ -36,12 +40,14 @@ def cases() -> list[Case]:
         case("no idea: all alike", torch.full((2, 5), 3.0)),
         case("quite sure", torch.tensor([[20.0, 0.0, 1.0], [0.0, 1.0, 12.0]])),
         case("removed tokens", removed),
+        case("other numbers of tokens removed", inputs.normal(3, 4).masked_fill(UNEVEN, -math.inf)),
         case("one token left", torch.tensor([[-math.inf, 0.5, -math.inf]])),
         case("one row", 2 * normal(7)),
         case("rows of rows", 2 * normal(2, 3, 5)),
         case("as many rows as tokens", 2 * normal(4, 4)),
         case("a large vocabulary", normal(2, 300)),
         case("large logits", 100 * normal(3, 6) + 500),
+        case("logits far below 0", 2 * normal(3, 6) - 300),
         case("a transposed view", normal(5, 3).T),
         case("float64", 2 * normal(3, 6, dtype=torch.float64)),
     ]
