@@ -50,7 +50,7 @@ def test_what_was_drawn_can_be_read_and_coded(seed):
 
 
 def test_next_words_sum_to_one_and_their_product_is_the_probability_of_the_text():
-    for words in drawn(6):
+    for words in drawn(3):
         total = 0.0
         for place, word in enumerate([*words, village.END]):
             next_words = village.next_words(words[:place])
@@ -135,7 +135,7 @@ def test_draws_agree_with_the_probabilities():
 
 
 def test_first_words_agree_with_the_mean_over_topics():
-    n = 600
+    n = 400
     seen = Counter(words[0] for words in drawn(n, "first"))
     for word, probability in village.next_words([]).items():
         assert abs(seen[word] - n * probability) < 5 * math.sqrt(n * probability) + 1, word
