@@ -16,8 +16,8 @@ from course_utils.corpora import village, village_grammar, village_words
 
 DATA = Path(__file__).parents[2] / "data"
 LONGEST_SENTENCE = (
-    "between you and me , tom said that nell said that otto lost and mended the very very shiny cart"
-    " and the very very rusty bell in the barn with ivy , and not for the first time ."
+    "between you and me , tom said that nell said that otto lost and mended the very very shiny"
+    " cart and the very very rusty bell in the barn with ivy , and not for the first time ."
 )
 
 
@@ -66,8 +66,7 @@ def test_a_text_is_as_probable_as_on_average_over_its_topics():
         steps = [*words, village.END]
         rows = [village_grammar.row(state) for state in states(words)]
         of_topic = sum(
-            np.log(row[:, village_words.ID_OF[word]])
-            for row, word in zip(rows, steps, strict=True)
+            np.log(row[:, village_words.ID_OF[word]]) for row, word in zip(rows, steps, strict=True)
         )
         best = of_topic.max()
         expected = best + math.log(np.exp(of_topic - best).mean())

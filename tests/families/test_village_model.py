@@ -1,4 +1,4 @@
-"""The model that talks like the village: near the floor, but not on it, and it shows the effects."""
+"""The model that talks like the village: near the floor, and it shows what samplers do."""
 
 from functools import partial
 from random import Random
@@ -27,9 +27,7 @@ def prompts() -> torch.Tensor:
 
 def written(model, prompts, *filters, penalty=None) -> list[list[str]]:
     """Texts, prompts included."""
-    choose = sampling.sampler(
-        *filters, penalty=penalty, generator=torch.Generator().manual_seed(0)
-    )
+    choose = sampling.sampler(*filters, penalty=penalty, generator=torch.Generator().manual_seed(0))
     ids = sampling.generate(model, prompts, N_NEW, choose)
     return [village.decode(row)[1:] for row in ids]
 

@@ -112,7 +112,9 @@ def test_levels_are_in_their_order(corpus):
 
 def test_what_is_kept_of_a_corpus_is_enough_to_write(corpus):
     again = sources.kept(json.loads(json.dumps(corpus.settings())))
-    prompt = {"stories": "the ball is in", "village": "nell went to", "text": "10 bottles"}[corpus.name]
+    prompt = {"stories": "the ball is in", "village": "nell went to", "text": "10 bottles"}[
+        corpus.name
+    ]
     assert torch.equal(again.encode(prompt), corpus.encode(prompt))
     assert again.decode(again.encode(prompt)).lower() == prompt
     assert again.settings() == corpus.settings()
