@@ -24,6 +24,11 @@ def stories_model() -> decoder.GPT:
     return _load("stories_model", modern.modern_gpt)
 
 
+def village_model() -> decoder.GPT:
+    """The GPT of newer parts trained on `corpora.village`: it talks, with mistakes."""
+    return _load("village_model", modern.modern_gpt)
+
+
 def _load(name: str, build: Callable[..., decoder.GPT]) -> decoder.GPT:
     model = build(**json.loads((_DATA / f"{name}.json").read_text(encoding="utf-8")))
     model.load_state_dict(load_file(_DATA / f"{name}.safetensors"))

@@ -84,7 +84,8 @@ def _number(
 def add_train(parser: argparse.ArgumentParser) -> None:
     """The arguments of `train`."""
     count = _number(int, 1)
-    parser.add_argument("--corpus", default="stories", help='"stories", or the path of a text file')
+    names = ", ".join(sources.TOLD)
+    parser.add_argument("--corpus", default="stories", help=f"{names}, or the path of a text file")
     parser.add_argument("--preset", default="tiny", help=", ".join(presets.PRESETS))
     parser.add_argument("--steps", type=count, help="how many, instead of the preset's")
     parser.add_argument("--seed", type=_number(int, 0), help="of everything that is drawn")
@@ -183,7 +184,7 @@ def _what_is_left(folder: Path, preset: presets.Preset) -> str:
 
 
 def _stem(corpus: str) -> str:
-    return corpus if corpus == sources.Stories.name else Path(corpus).stem
+    return corpus if corpus in sources.TOLD else Path(corpus).stem
 
 
 def _usable(name: str) -> str:

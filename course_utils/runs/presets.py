@@ -85,6 +85,13 @@ CHANGES: dict[tuple[str, str], dict[str, Any]] = {
     },
     ("small", "stories"): {"longest": 4},
     ("nano", "stories"): {"block": 128},
+    # The same for what is said in the village, whose texts are longer.
+    ("tiny", "village"): {
+        "n_heads": 4, "block": 149, "batch": 12, "steps": 400, "n_buckets": 0, "adamw_lr": 8e-3,
+        "weight_decay": 0.0,
+    },
+    ("small", "village"): {"block": 149, "n_buckets": 0},
+    ("nano", "village"): {"block": 149},
 }  # fmt: skip
 
 

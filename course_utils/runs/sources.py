@@ -1,10 +1,12 @@
-"""What a run learns from: stories, or your own text file, in the shape that a run asks for."""
+"""What a run learns from: a corpus of ours, or your own text file, as a run asks for it."""
 
+import re
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Protocol
 
 from jaxtyping import Int
@@ -12,13 +14,13 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from course_utils import decoder, training
-from course_utils.corpora import stories, text
+from course_utils.corpora import stories, text, village
 from course_utils.runs import baselines
 from course_utils.training import NOT_COUNTED
 
 TOKENS_AT_ONCE = 8192  # of the validation set: enough to be quick, and small in memory
-N_VALIDATION_STORIES = 300
-N_COUNTED_TOKENS = 500_000  # of stories: the n-grams of the baseline are counted in them
+N_VALIDATION_TEXTS = 300  # of a corpus of ours
+N_COUNTED_TOKENS = 500_000  # of it: the n-grams of the baseline are counted in them
 
 
 class Corpus(Protocol):
@@ -58,47 +60,78 @@ class Corpus(Protocol):
         """What a run keeps of it: enough to encode and decode, and to see that it has changed."""
 
 
-class Stories:
-    """`corpora.stories`. A word is a token."""
+class Told:
+    """Texts that a grammar of `course_utils.corpora` tells. A word is a token."""
 
-    name = "stories"
-    vocabulary = stories.VOCABULARY
-    start = stories.VOCABULARY.index(stories.START)
-    end = stories.VOCABULARY.index(stories.END)
+    name: str
+    source: ModuleType
+
+    @property
+    def vocabulary(self) -> Sequence[str]:
+        return self.source.VOCABULARY
+
+    @cached_property
+    def start(self) -> int:
+        return self.vocabulary.index(self.source.START)
+
+    @cached_property
+    def end(self) -> int:
+        return self.vocabulary.index(self.source.END)
 
     def batch(self, seed: int, step: int, n_rows: int, n_tokens: int) -> training.Batch:
-        inputs, targets = decoder.shift_targets(stories.batch(seed, step, n_rows, n_tokens + 1))
+        rows = self.source.batch(seed, step, n_rows, n_tokens + 1)
+        inputs, targets = decoder.shift_targets(rows)
         return inputs, targets.masked_fill(targets == self.start, NOT_COUNTED)
 
     def validation(self, n_tokens: int) -> list[training.Batch]:
         rows = [
-            stories.encode([stories.START, *words, stories.END])
-            for words in stories.validation(N_VALIDATION_STORIES)
+            self.source.encode([self.source.START, *words, self.source.END])
+            for words in self.source.validation(N_VALIDATION_TEXTS)
         ]
         longest = max(map(len, rows)) - 1
         if longest > n_tokens:
-            raise ValueError(f"n_tokens must be at least {longest} for a story, got {n_tokens}")
+            raise ValueError(
+                f"n_tokens must be at least {longest} for a text of {self.name}, got {n_tokens}"
+            )
         return _in_batches([row[:-1] for row in rows], [row[1:] for row in rows])
 
     def levels(self) -> dict[str, float]:
-        counted = stories.batch(0, 0, 1, N_COUNTED_TOKENS)[0]
-        measured = stories.validation(N_VALIDATION_STORIES)
-        words = [word for story in measured for word in (*story, stories.END)]
+        counted = self.source.batch(0, 0, 1, N_COUNTED_TOKENS)[0]
+        measured = self.source.validation(N_VALIDATION_TEXTS)
+        words = [word for told in measured for word in (*told, self.source.END)]
         levels = _levels(
-            counted[counted != self.start], stories.encode(words), len(self.vocabulary)
+            counted[counted != self.start], self.source.encode(words), len(self.vocabulary)
         )
-        return levels | {"floor": stories.floor(measured).per_token}
+        return levels | {"floor": self.source.floor(measured).per_token}
 
     def encode(self, prompt: str) -> Int[Tensor, " tokens"]:
-        words = prompt.lower().replace(".", " . ").replace("?", " ? ").split()
-        return stories.encode([stories.START, *words])
+        words = re.sub(r"([.,?!])", r" \1 ", prompt.lower()).split()
+        return self.source.encode([self.source.START, *words])
 
     def decode(self, ids: Iterable[int]) -> str:
-        words = stories.decode(ids)
-        return stories.text([word for word in words if word not in (stories.START, stories.END)])
+        not_said = (self.source.START, self.source.END)
+        words = self.source.decode(ids)
+        return self.source.text([word for word in words if word not in not_said])
 
     def settings(self) -> dict[str, Any]:
         return {"corpus": self.name, "words_checksum": _checksum(" ".join(self.vocabulary))}
+
+
+class Stories(Told):
+    """`corpora.stories`."""
+
+    name = "stories"
+    source = stories
+
+
+class Village(Told):
+    """`corpora.village`."""
+
+    name = "village"
+    source = village
+
+
+TOLD: dict[str, type[Told]] = {each.name: each for each in (Stories, Village)}
 
 
 @dataclass(frozen=True)
@@ -154,21 +187,22 @@ class TextFile:
 
 
 def find(name: str) -> Corpus:
-    """The corpus "stories", or the text file of this path."""
-    return Stories() if name == Stories.name else TextFile.open(name)
+    """The corpus of ours with this name, or the text file of this path."""
+    return TOLD[name]() if name in TOLD else TextFile.open(name)
 
 
 def kept(settings: dict[str, Any]) -> Corpus:
     """The corpus whose `settings` these are. A text file need not be there any more.
 
-    Raises ValueError where they are those of stories with other words.
+    Raises ValueError where they are those of a corpus of ours with other words.
     """
     if settings["corpus"] == TextFile.name:
         characters = text.Characters(settings["characters"])
         return TextFile(settings["path"], characters, settings["text_checksum"])
-    if settings["words_checksum"] != Stories().settings()["words_checksum"]:
-        raise ValueError("settings: they are of stories that had other words")
-    return Stories()
+    corpus = TOLD[settings["corpus"]]()
+    if settings["words_checksum"] != corpus.settings()["words_checksum"]:
+        raise ValueError(f"settings: they are of a corpus {corpus.name!r} that had other words")
+    return corpus
 
 
 def _in_batches(inputs: list[Tensor], targets: list[Tensor]) -> list[training.Batch]:

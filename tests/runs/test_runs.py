@@ -29,7 +29,7 @@ def runs(tmp_path, monkeypatch) -> Path:
     """A folder of runs for every test, and short work for the n-grams."""
     monkeypatch.setenv("COURSE_UTILS_RUNS", str(tmp_path / "runs"))
     monkeypatch.setattr(sources, "N_COUNTED_TOKENS", 5000)
-    monkeypatch.setattr(sources, "N_VALIDATION_STORIES", 20)
+    monkeypatch.setattr(sources, "N_VALIDATION_TEXTS", 20)
     return tmp_path / "runs"
 
 
@@ -45,6 +45,7 @@ def small(monkeypatch) -> None:
     """Presets that are trained in a second."""
     monkeypatch.setitem(presets.PRESETS, "tiny", replace(presets.PRESETS["tiny"], **MINI))
     monkeypatch.setitem(presets.CHANGES, ("tiny", "stories"), {"block": 128})
+    monkeypatch.setitem(presets.CHANGES, ("tiny", "village"), {"block": 149})
 
 
 def mini(corpus: sources.Corpus, **changes: object) -> presets.Preset:
@@ -54,9 +55,9 @@ def mini(corpus: sources.Corpus, **changes: object) -> presets.Preset:
 # --- Corpora -------------------------------------------------------------------------------------
 
 
-@pytest.fixture(params=["stories", "text"])
+@pytest.fixture(params=["stories", "village", "text"])
 def corpus(request, file) -> sources.Corpus:
-    return sources.find("stories" if request.param == "stories" else str(file))
+    return sources.find(str(file) if request.param == "text" else request.param)
 
 
 def test_rows_are_shifted_and_decided_by_seed_and_step(corpus):
@@ -72,12 +73,12 @@ def test_rows_are_shifted_and_decided_by_seed_and_step(corpus):
 def test_all_that_is_kept_for_testing_is_asked_for_once(corpus):
     asked = [
         target
-        for inputs, targets in corpus.validation(130)
+        for inputs, targets in corpus.validation(149)
         for target in targets[targets != sources.NOT_COUNTED].tolist()
     ]
-    if isinstance(corpus, sources.Stories):
-        told = stories.validation(20)
-        expected = stories.encode([word for one in told for word in [*one, stories.END]])
+    if isinstance(corpus, sources.Told):
+        told = corpus.source.validation(20)
+        expected = corpus.source.encode([word for one in told for word in [*one, "<end>"]])
     else:
         expected = corpus.encode(TEXT[len(TEXT) * 9 // 10 - 40 :])[-len(asked) :]
         assert abs(len(asked) - len(TEXT) / 10) < 40
@@ -88,8 +89,8 @@ def test_a_loss_is_that_of_the_whole_validation_set(corpus):
     """However it is cut in batches: a model without context costs what its probabilities say."""
     n = len(corpus.vocabulary)
     logits = torch.randn(n, generator=torch.Generator().manual_seed(0))
-    loss = training.evaluate(_Frequencies(logits), corpus.validation(128))
-    targets = torch.cat([t[t != sources.NOT_COUNTED] for _, t in corpus.validation(128)])
+    loss = training.evaluate(_Frequencies(logits), corpus.validation(149))
+    targets = torch.cat([t[t != sources.NOT_COUNTED] for _, t in corpus.validation(149)])
     assert loss == pytest.approx(-logits.log_softmax(-1)[targets].mean().item(), rel=1e-5)
 
 
@@ -106,12 +107,14 @@ def test_levels_are_in_their_order(corpus):
     levels = corpus.levels()
     assert levels["uniform"] == pytest.approx(math.log(len(corpus.vocabulary)))
     assert list(levels.values()) == sorted(levels.values(), reverse=True)
-    assert ("floor" in levels) == (corpus.name == "stories")
+    assert ("floor" in levels) == (corpus.name != "text")
 
 
 def test_what_is_kept_of_a_corpus_is_enough_to_write(corpus):
     again = sources.kept(json.loads(json.dumps(corpus.settings())))
-    prompt = "the ball is in" if corpus.name == "stories" else "10 bottles"
+    prompt = {"stories": "the ball is in", "village": "nell went to", "text": "10 bottles"}[
+        corpus.name
+    ]
     assert torch.equal(again.encode(prompt), corpus.encode(prompt))
     assert again.decode(again.encode(prompt)).lower() == prompt
     assert again.settings() == corpus.settings()
@@ -126,9 +129,10 @@ def test_a_story_may_be_typed_as_people_write(runs):
         corpus.encode("The spaceship")
 
 
-def test_stories_with_other_words_are_not_ours():
-    with pytest.raises(ValueError, match="other words"):
-        sources.kept({"corpus": "stories", "words_checksum": "00000000"})
+@pytest.mark.parametrize("name", ["stories", "village"])
+def test_a_corpus_with_other_words_is_not_ours(name):
+    with pytest.raises(ValueError, match=f"{name}.*other words"):
+        sources.kept({"corpus": name, "words_checksum": "00000000"})
 
 
 def test_a_row_must_hold_a_story():
@@ -371,9 +375,9 @@ def call(monkeypatch, capsys):
 
 
 @pytest.mark.usefixtures("small")
-@pytest.mark.parametrize("which", ["stories", "text"])
+@pytest.mark.parametrize("which", ["stories", "village", "text"])
 def test_train_and_sample(which, call, file, runs):
-    name, folder = ("stories", "stories-tiny") if which == "stories" else (file, "bottles-tiny")
+    name, folder = (file, "bottles-tiny") if which == "text" else (which, f"{which}-tiny")
     status, printed = call(
         "train", "--corpus", name, "--steps", 3, "--accumulate", 2, "--save-every", 2
     )
@@ -384,8 +388,8 @@ def test_train_and_sample(which, call, file, runs):
         assert expected in printed
     assert printed.index("to beat") < printed.index("this model") < printed.index("the run is in")
     assert str(runs / folder) in printed
-    assert ("floor" in printed) == (which == "stories")
-    prompt = "Where is the" if which == "stories" else "9 bottles"
+    assert ("floor" in printed) == (which != "text")
+    prompt = {"stories": "Where is the", "village": "Nell went to", "text": "9 bottles"}[which]
     status, written = call("sample", "--prompt", prompt, "--tokens", 12, "--seed", 1)
     assert status == 0 and written.startswith(prompt) and len(written) > len(prompt) + 5
     again = ("sample", "--run", folder, "--prompt", prompt, "--tokens", 12, "--seed", 1)
