@@ -31,9 +31,8 @@ NOTEBOOKS = {
         "positions.sinusoidal_positions",
         "positions.shift_matrix",
         "positions.add_positions",
-        "positions.relative_bias",
-        "positions.rope_angles",
         "positions.apply_rope",
+        "positions.relative_bias",
     ),
     "05": (
         "encoder.layer_norm",
@@ -84,7 +83,9 @@ NOTEBOOKS = {
     ),
 }
 
-RETIRED: dict[str, str] = {}
+RETIRED: dict[str, str] = {
+    "positions.rope_angles": "it is shown in notebook 04: the angles of the sinusoids once more",
+}
 """Parts that the course had once, each with what became of it, as a sentence goes on: "it is …"."""
 
 PARTS = tuple(part for parts in NOTEBOOKS.values() for part in parts)

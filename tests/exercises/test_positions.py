@@ -32,19 +32,10 @@ def test_sinusoids_counted_in_half_precision_are_refused(dtype):
     assert (verdict.state, verdict.case) == ("wrong", "a long text, one frequency")
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_angles_counted_in_half_precision_are_refused(dtype):
-    def answer(n_tokens, d_head, base=10000.0):
-        return _angles(dtype, n_tokens, d_head, base)
-
-    assert _verdict("rope_angles", answer).state == "wrong"
-
-
 # --- kept from one call to the next --------------------------------------------------------------
 
 KEYS = {
     "sinusoidal_positions": ("n_tokens", "d_model", "base"),
-    "rope_angles": ("n_tokens", "d_head", "base"),
     "shift_matrix": ("k", "d_model", "base"),
 }
 
