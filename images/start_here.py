@@ -9,13 +9,13 @@ from drawing import BLUE, GREEN, GREY, ORANGE, arrow, box, middle, page
 
 TITLE = "What happens when you run an exercise cell"
 DESCRIPTION = (
-    "Your cell is checked. There are three answers. Not written yet: the package keeps its own "
-    "version. Not right yet: you see what is wrong, and the package keeps its own version. "
+    "Your cell is checked. There are three answers. Not written yet: the package uses its own "
+    "version. Not right yet: you see what is wrong, and what was in use stays in use. "
     "Right: your version is saved and takes that place, and all notebooks run on it."
 )
 ANSWERS = (
     (45, "○ not written yet", "the package uses its own version", GREY),
-    (135, "✗ not right yet", "you see why; the package uses its own", ORANGE),
+    (135, "✗ not right yet", "you see why; what was in use stays", ORANGE),
     (225, "✓ yours", "saved; every notebook runs on your code", GREEN),
 )
 
