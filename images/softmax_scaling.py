@@ -9,7 +9,8 @@ from drawing import BLUE, GREEN, GREY, INK, ORANGE, PALE, PURPLE, arrow, box, mi
 
 HEADS = (BLUE, ORANGE, GREEN, PURPLE)
 MAPS = (("Queries", "w_q"), ("Keys", "w_k"), ("Values", "w_v"))
-WIDTH, HEIGHT = 900, 372
+WIDTH, HEIGHT = 916, 424
+SHAPES = 396  # height of the line that says what is how large
 ROW, TOP = 66, 84  # distance of two heads, and upper edge of the first
 
 TITLE = "Multi-head attention with four heads"
@@ -17,7 +18,10 @@ DESCRIPTION = (
     "From left to right: the input x goes through three learned maps, w_q, w_k and w_v, which give "
     "queries, keys and values. Each of the three is cut into four heads, drawn as four coloured "
     "strips. Every head computes its own softmax of scaled scores and mixes its own values. The "
-    "four results are put side by side again and the output map w_o mixes them into the output."
+    "four results are put side by side again and the output map w_o mixes them into the output. "
+    "Below stand the shapes for 8 tokens, d_model 64 and 4 heads: x has 8 by 64 numbers; queries, "
+    "keys and values 4 heads of 8 by 16; the weights of a head 8 by 8 and its result 8 by 16; "
+    "side by side they are 8 by 64 again, and so is y."
 )
 
 
@@ -62,6 +66,20 @@ def head(place: int, colour: str) -> str:
     )
 
 
+def shapes() -> tuple[str, ...]:
+    """How large everything is, for 8 tokens, d_model 64 and 4 heads of 16."""
+    return (
+        middle(61, SHAPES, "[8, 64]", size=14),
+        middle(185, SHAPES, "64 → 64", size=14),
+        middle(284, SHAPES, "[4, 8, 16]", size=14),
+        middle(486, SHAPES, "weights [8, 8], result [8, 16]", size=14),
+        middle(683, SHAPES, "[8, 64]", size=14),
+        middle(786, SHAPES, "64 → 64", size=14),
+        middle(867, SHAPES, "[8, 64]", size=14),
+        middle(450, SHAPES + 20, "8 tokens, d_model = 64, 4 heads, d_head = 16", GREY, 13),
+    )
+
+
 def picture() -> str:
     """The whole drawing as SVG, with its text alternative inside."""
     return page(
@@ -84,6 +102,7 @@ def picture() -> str:
         middle(786, 213, "w_o"),
         arrow(820, 207, 852, 207),
         middle(872, 213, "y", size=20),
+        *shapes(),
     )
 
 

@@ -20,8 +20,8 @@ NOTEBOOKS = {
         "attention.merge_heads",
     ),
     "03": (
-        "attention.softmax",
         "attention.score_scale",
+        "attention.softmax",
         "attention.attention_weights",
         "attention.scaled_dot_product_attention",
         "attention.MultiHeadAttention",
