@@ -37,8 +37,8 @@ def test_shape_is_written_once() -> None:
     ]
     assert once.cells[1].source.split("\n\n") == [
         "You can do this.",
-        "**Core, 14 minutes:** 1 · First 3",
-        "**More, 6 minutes, folded:** Aside 5; 2 · Second 1",
+        "**Core, 14 minutes:** 1 · First (3)",
+        "**More, 6 minutes, folded:** Aside (5); 2 · Second (1)",
     ]
     folded = [cell.source.split(" (")[0] for cell in once.cells if shape.FOLDED in cell.metadata]
     assert folded == ["### Aside", "## 2 · Second"]

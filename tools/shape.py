@@ -127,7 +127,7 @@ def put_in_shape(notebook: NotebookNode) -> None:
 def list_of(found: list[Section]) -> str:
     """Two lines: what is core and what is more, with minutes."""
     named = {
-        kind: [f"{one.title} {one.minutes}" for one in found if one.kind == kind and one.title]
+        kind: [f"{one.title} ({one.minutes})" for one in found if one.kind == kind and one.title]
         for kind in ("core", "more")
     }
     return (
