@@ -51,6 +51,7 @@ NOTEBOOKS = {
         "decoder.DecoderBlock",
     ),
     "07": (
+        "training.Scalar",
         "training.cross_entropy",
         "training.attention_score_grad",
         "training.init_weights",
