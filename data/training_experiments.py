@@ -244,7 +244,7 @@ def descents() -> list[dict[str, Any]]:
     """One small GPT, and three ways down, each at four rates."""
     ways: dict[str, tuple[Callable[..., torch.optim.Optimizer], tuple[float, ...]]] = {
         "plain gradient": (torch.optim.SGD, (0.1, 0.3, 1.0, 3.0)),
-        "momentum": (partial(torch.optim.SGD, momentum=0.9), (0.01, 0.03, 0.1, 0.3)),
+        "momentum": (partial(torch.optim.SGD, momentum=0.9), (0.03, 0.1, 0.3, 1.0)),
         "AdamW": (optimisers.AdamW, (1e-3, 3e-3, 1e-2, 3e-2)),
     }
     found = []
