@@ -233,7 +233,7 @@ def frozen() -> list[dict[str, Any]]:
                 if name == "no attention" and "w_o" in each:
                     nn.init.zeros_(parameter)
             if name == "swapped":
-                attend = model.blocks[0].attention
+                attend: Any = model.blocks[0].attention
                 attend.w_q, attend.w_k = attend.w_k, attend.w_q
             losses = run(model, recall_batches(seed), flat(1e-2, 120), betas=(0.9, 0.99))
             found.append({"frozen": name, "seed": seed, "end": end(losses)})
@@ -267,7 +267,7 @@ def stability() -> list[dict[str, Any]]:
         for seed in SEEDS:
             model = gpt(len(sentences.VOCABULARY), 32, 12, 15, seed, init=name != "scaled init")
             for block in model.blocks:
-                block.norm_first = name != "pre-norm"
+                block.norm_first = name != "pre-norm"  # type: ignore[assignment]
             losses = run(
                 model,
                 sentence_batches(seed),
