@@ -1,7 +1,7 @@
 """The parts that newer language models chose, for the same blocks and the same GPT.
 
 `encoder.TransformerBlock` and `decoder.GPT` take their parts from outside, so a newer model is
-another choice of parts. What each of them is good for is shown in notebook 07.
+another choice of parts.
 """
 
 import torch

@@ -1,7 +1,7 @@
 """Notebook 07: training. How wrong the model is, which way is better, and how far to go that way.
 
-From top to bottom: the loss and its gradient, the first weights, the parts of one step, the step,
-and how wrong the model is on texts that it does not learn from.
+From top to bottom: how a gradient is found, the loss and its gradient, the first weights, the parts
+of one step, the step, and how wrong the model is on texts that it does not learn from.
 """
 
 import math
@@ -16,6 +16,54 @@ Batch = tuple[Int[Tensor, "batch tokens"], Int[Tensor, "batch tokens"]]
 """What the model reads, and what it must say at each place."""
 
 NOT_COUNTED = -100  # as a target: a place at which nothing is asked. torch has the same number
+
+
+class Scalar:
+    """One number that remembers what it was made of, and how strongly it depends on each."""
+
+    def __init__(self, value: float, parents: "tuple[Scalar, ...]" = (), slopes: tuple = ()):
+        self.value = value
+        self.parents = parents
+        self.slopes = slopes  # d self / d parent, one for each parent
+        self.grad = 0.0  # d end / d self, once `end.backward()` was called
+
+    def __add__(self, other: "Scalar") -> "Scalar":
+        """Sum: if either parent rises by a little, the sum rises by as much."""
+        return Scalar(self.value + other.value, (self, other), (1.0, 1.0))
+
+    def __mul__(self, other: "Scalar") -> "Scalar":
+        """Product of both values, with its parents and slopes."""
+        return Scalar(self.value * other.value, (self, other), (other.value, self.value))
+
+    def exp(self) -> "Scalar":
+        """e to the power of the value, with its parent and slope."""
+        power = math.exp(self.value)
+        return Scalar(power, (self,), (power,))
+
+    def log(self) -> "Scalar":
+        """Natural logarithm of the value, with its parent and slope."""
+        return Scalar(math.log(self.value), (self,), (1 / self.value,))
+
+    def backward(self) -> None:
+        """Add d self / d number to `grad` of every number that this one was made of.
+
+        Its own is 1. A number passes its gradient on once it has heard from all that use it.
+        """
+        order: list[Scalar] = []
+        seen: set[Scalar] = set()
+
+        def visit(number: Scalar) -> None:
+            if number not in seen:
+                seen.add(number)
+                for parent in number.parents:
+                    visit(parent)
+                order.append(number)  # behind all that it was made of
+
+        visit(self)
+        self.grad = 1.0
+        for number in reversed(order):
+            for parent, slope in zip(number.parents, number.slopes, strict=True):
+                parent.grad += slope * number.grad
 
 
 def cross_entropy(

@@ -1,16 +1,19 @@
 """Run the experiments of notebook 07 that take too long for it, and write down what came out.
 
-python data/training_experiments.py           all of them, about six minutes
+python data/training_experiments.py           all of them, about twelve minutes
 python data/training_experiments.py tying     only those that are named
 
-The results go to training_experiments.json beside this script. All but the one named `norms` train
-GPTs: on `corpora.sentences`, or on `corpora.stories` where data must run out or words are many.
+The results go to training_experiments.json beside this script. Most train
+GPTs: on `corpora.sentences`, on `corpora.stories` where data must run out or words are many, and
+on a task of recall where attention must be needed. `norms` and `collapse` train a classifier.
 """
 
 import json
 import sys
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -48,9 +51,11 @@ def run(
     max_norm: float = 1.0,
     betas: tuple[float, float] = (0.9, 0.999),
     watch: Callable[[int], None] = lambda step: None,
+    optimiser: torch.optim.Optimizer | None = None,
 ) -> list[float]:
-    """Losses of a run with AdamW; one step for every learning rate."""
-    optimiser = optimisers.AdamW(model.parameters(), betas=betas)
+    """Losses of a run, with AdamW if nothing else is said; one step for every learning rate."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimiser = optimiser or optimisers.AdamW(trained, betas=betas)
     losses = []
     for step, rate in enumerate(rates):
         optimiser.param_groups[0]["lr"] = rate
@@ -88,10 +93,36 @@ def story_tensors(texts: list[list[str]]) -> training.Batch:
 
 
 def story_batches(texts: list[list[str]] | None, seed: int = 0) -> Batches:
-    """Eight stories a step: fresh ones, or again and again some of a few."""
+    """Eight whole stories a step: fresh ones, or again and again some of a few."""
     if texts is None:
-        return lambda step: [decoder.shift_targets(stories.batch(seed, step, 8, CONTEXT + 1))]
+        return lambda step: [story_tensors(told(Random(f"fresh {seed} {step}"), 8))]
     return lambda step: [story_tensors(Random(f"{seed} {step}").choices(texts, k=8))]
+
+
+def told(random: Random, n_stories: int) -> list[list[str]]:
+    """Stories that are not held out."""
+    found: list[list[str]] = []
+    while len(found) < n_stories:
+        words = stories.sample(random)
+        found += [] if stories.held_out(words) else [words]
+    return found
+
+
+RECALL = 12  # words of the task below
+BACK = 3
+
+
+def recall_batches(seed: int) -> Batches:
+    """Rows of chance; what must be said at each place is the word three places back."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def batch(step: int) -> list[training.Batch]:
+        ids = torch.randint(RECALL, (32, 16), generator=generator)
+        targets = torch.full_like(ids, training.NOT_COUNTED)
+        targets[:, BACK:] = ids[:, :-BACK]
+        return [(ids, targets)]
+
+    return batch
 
 
 def flat(peak: float, steps: int, warmup: int = 0) -> list[float]:
@@ -151,13 +182,94 @@ def deep_classifier(norm: str, seed: int) -> encoder.Classifier:
     )
 
 
+def collapse() -> list[dict[str, Any]]:
+    """The same twelve blocks, fast and without warm-up: gradients by block, and what is said."""
+    found = []
+    for seed in SEEDS:
+        for norm in ("pre", "post"):
+            model, batches = deep_classifier(norm, seed), label_batches(seed)
+            [(inputs, targets)] = batches(0)
+            optimiser = optimisers.AdamW(model.parameters(), 3e-3)
+            for step in range(13):
+                training.cross_entropy(model(inputs), targets).backward()
+                if step in (0, 12):
+                    lengths = [block_gradient(block) for block in model.encoder.blocks]
+                    with torch.no_grad():
+                        said = model(inputs)
+                    apart = (said - said.mean(0)).norm(dim=-1).mean().item()
+                    found.append({"norm": norm, "seed": seed, "step": step, "apart": apart,
+                                  "gradients": lengths})  # fmt: skip
+                training.train_step(model, batches(step + 1), optimiser, float("inf"))
+                model.zero_grad()
+    return found
+
+
+def block_gradient(block: nn.Module) -> float:
+    """Length of the gradient of all parameters of a block."""
+    return (
+        sum((each.grad**2).sum().item() for each in block.parameters() if each.grad is not None)
+        ** 0.5
+    )
+
+
+def frozen() -> list[dict[str, Any]]:
+    """A task that only attention can do, and what happens where one kind of part does not learn."""
+    found = []
+    for name in (
+        "nothing",
+        "no attention",
+        "attention",
+        "embed",
+        "feed_forward",
+        "norm",
+        "head",
+        "swapped",
+    ):
+        for seed in SEEDS:
+            model = gpt(RECALL, 32, 1, 16, seed)
+            still = name.removeprefix("no ")
+            for each, parameter in model.named_parameters():
+                parameter.requires_grad = still not in each
+                if name == "no attention" and "w_o" in each:
+                    nn.init.zeros_(parameter)
+            if name == "swapped":
+                attend: Any = model.blocks[0].attention
+                attend.w_q, attend.w_k = attend.w_k, attend.w_q
+            losses = run(model, recall_batches(seed), flat(1e-2, 120), betas=(0.9, 0.99))
+            found.append({"frozen": name, "seed": seed, "end": end(losses)})
+    return found
+
+
+def descents() -> list[dict[str, Any]]:
+    """One small GPT, and three ways down, each at four rates."""
+    ways: dict[str, tuple[Callable[..., torch.optim.Optimizer], tuple[float, ...]]] = {
+        "plain gradient": (torch.optim.SGD, (0.1, 0.3, 1.0, 3.0)),
+        "momentum": (partial(torch.optim.SGD, momentum=0.9), (0.03, 0.1, 0.3, 1.0)),
+        "AdamW": (optimisers.AdamW, (1e-3, 3e-3, 1e-2, 3e-2)),
+    }
+    found = []
+    for name, (way, peaks) in ways.items():
+        for lr in peaks:
+            for seed in SEEDS:
+                model = gpt(len(sentences.VOCABULARY), 32, 2, 15, seed)
+                optimiser = way(model.parameters(), lr=lr)
+                rates = cosine(lr, 150, 10)
+                losses = run(model, sentence_batches(seed), rates, optimiser=optimiser)
+                found.append({"way": name, "lr": lr, "seed": seed, "end": end(losses),
+                              "losses": thinned(losses)})  # fmt: skip
+    return found
+
+
 def stability() -> list[dict[str, Any]]:
     """Twelve pre-norm blocks that learn sentences fast: each measure switched off in turn."""
     found = []
-    for name in ("all of them", "scaled init", "warm-up", "clipping", "beta2 0.95"):
+    for name in ("all of them", "pre-norm", "scaled init", "warm-up", "clipping", "beta2 0.95"):
         for seed in SEEDS:
+            model = gpt(len(sentences.VOCABULARY), 32, 12, 15, seed, init=name != "scaled init")
+            for block in model.blocks:
+                block.norm_first = name != "pre-norm"  # type: ignore[assignment]
             losses = run(
-                gpt(len(sentences.VOCABULARY), 32, 12, 15, seed, init=name != "scaled init"),
+                model,
                 sentence_batches(seed),
                 flat(1e-2, 80, 0 if name == "warm-up" else 20),
                 max_norm=float("inf") if name == "clipping" else 1.0,
@@ -219,20 +331,21 @@ class Dropped(nn.Module):
 
 def data() -> list[dict[str, Any]]:
     """One model and as many steps, but more or less to read, with and without dropout."""
-    pool = [stories.sample(Random(f"training {index}")) for index in range(2000)]
-    pool = [words for words in pool if not stories.held_out(words)]
     return [
-        {"stories": n_stories, "dropout": share}
-        | reader(None if n_stories is None else pool[:n_stories], share)
+        {"stories": n_stories, "dropout": share, "seed": seed} | reader(n_stories, share, seed)
         for n_stories in (20, 100, 1000, None)
         for share in (0.0, 0.2)
+        for seed in (SEEDS if n_stories in (100, None) else SEEDS[:1])
     ]
 
 
-def reader(texts: list[list[str]] | None, dropout: float, steps: int = 400) -> dict[str, Any]:
-    """Train on these stories, or on fresh ones; losses of training and of validation."""
+def reader(n_stories: int | None, dropout: float, seed: int, steps: int = 400) -> dict[str, Any]:
+    """Train on so many stories, or on fresh ones; losses of training and of validation."""
+    drawn = (stories.sample(Random(f"training {2000 * seed + n}")) for n in range(2000))
+    pool = (words for words in drawn if not stories.held_out(words))
+    texts = None if n_stories is None else list(islice(pool, n_stories))
     validation = [story_tensors(stories.validation(50))]
-    model = gpt(len(stories.VOCABULARY), 64, 2, CONTEXT, seed=0)
+    model = gpt(len(stories.VOCABULARY), 64, 2, CONTEXT, seed)
     for block in model.blocks:
         block.attention = Dropped(block.attention, dropout)  # type: ignore[arg-type]
         block.feed_forward = Dropped(block.feed_forward, dropout)  # type: ignore[arg-type]
@@ -242,7 +355,7 @@ def reader(texts: list[list[str]] | None, dropout: float, steps: int = 400) -> d
         if (step + 1) % 50 == 0:
             points[step + 1] = round(training.evaluate(model, validation), 4)
 
-    losses = run(model, story_batches(texts), cosine(6e-3, steps, 20), watch=watch)
+    losses = run(model, story_batches(texts, seed), cosine(6e-3, steps, 20), watch=watch)
     return {"training": end(losses), "losses": thinned(losses, 10), "validation": points}
 
 
@@ -262,7 +375,12 @@ def tying() -> list[dict[str, Any]]:
     return found
 
 
-EXPERIMENTS = {each.__name__: each for each in (norms, stability, rates, schedules, data, tying)}
+EXPERIMENTS = {
+    each.__name__: each
+    for each in (
+        norms, collapse, frozen, descents, stability, rates, schedules, data, tying,
+    )
+}  # fmt: skip
 
 
 def main(names: list[str]) -> None:

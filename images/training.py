@@ -18,7 +18,7 @@ DESCRIPTION = (
     "the same text shifted by one, which gives what is read and what must be said; the model; its "
     "logits; the loss, which is one number. An arrow leads down from the loss to the lower row, "
     "which is read from right to left: the gradient of the loss, clipping, and AdamW, which "
-    "remembers m and v. The schedule gives AdamW the learning rate of this step. From AdamW an "
+    "keeps m and v. The schedule gives AdamW the learning rate of this step. From AdamW an "
     "arrow leads up to the model: new weights. The first weights of the model are drawn by a rule. "
     "Orange marks what you write in this notebook: the loss, the gradient through attention, "
     "clipping, AdamW, the schedule and the first weights."
@@ -56,8 +56,8 @@ def picture() -> str:
         TITLE,
         DESCRIPTION,
         text(18, 38, "forward: how wrong is it?", BLUE, 16),
-        step(0, ABOVE, "text", "the source of truth"),
-        step(1, ABOVE, "shift by one", "question and answer"),
+        step(0, ABOVE, "text", "source of truth"),
+        step(1, ABOVE, "shift by one", "asked and said"),
         step(2, ABOVE, "model", "weights"),
         step(3, ABOVE, "logits", "a score a word"),
         step(4, ABOVE, "loss", "one number", mine=True),
@@ -67,7 +67,7 @@ def picture() -> str:
         arrow(loss, ABOVE + TALL + 3, loss, BELOW - 5),
         step(4, BELOW, "gradient", "which way?", mine=True),
         step(3, BELOW, "clipping", "not too long", mine=True),
-        step(2, BELOW, "AdamW", "remembers m and v", mine=True),
+        step(2, BELOW, "AdamW", "keeps m and v", mine=True),
         step(1, BELOW, "schedule", "how far, now?", mine=True),
         left(4, BELOW),
         left(3, BELOW),

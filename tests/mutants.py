@@ -145,6 +145,10 @@ EQUIVALENT: dict[str, dict[str, str]] = {
     "decoder.GPT": {
         "ids.shape[1] → ids.shape[-1]": TWO_AXES,
     },
+    "training.Scalar": {
+        "Scalar(self.value + other.value, (self, other), (1.0, 1.0)) → "
+        "Scalar(self.value + other.value, (other, self), (1.0, 1.0))": "both slopes of a sum are 1",
+    },
     "training.cross_entropy": {
         "chosen = logits.gather(-1, targets[:, None])[:, 0] → "
         "chosen = logits.gather(-1, targets[:, None])": ONE_COLUMN,

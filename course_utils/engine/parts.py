@@ -59,20 +59,28 @@ def reference_source(part: str) -> str:
 def blank(part: str) -> str:
     """The exercise as it is given: the reference with its body left to write.
 
-    Of a class it is the first method after `__init__`, such as `forward`.
+    Of a class these are the methods that its exercise names; if it names none, the first one after
+    `__init__`, such as `forward`.
     """
     source = reference_source(part)
-    definition = ast.parse(source).body[0]
-    assert isinstance(definition, ast.FunctionDef | ast.ClassDef)
-    if isinstance(definition, ast.ClassDef):
-        methods = [node for node in definition.body if isinstance(node, ast.FunctionDef)]
-        definition = next(method for method in methods if method.name != "__init__")
-    docstring, *body = definition.body
     lines = source.split("\n")
-    indent = " " * docstring.col_offset
-    kept = lines[: docstring.end_lineno]
-    rest = lines[body[-1].end_lineno :]
-    return "\n".join([*kept, f'{indent}raise NotImplementedError("your turn")', *rest]) + "\n"
+    for definition in reversed(_left_to_write(part, ast.parse(source).body[0])):
+        docstring, *body = definition.body
+        indent = " " * docstring.col_offset
+        raises = f'{indent}raise NotImplementedError("your turn")'
+        lines[docstring.end_lineno : body[-1].end_lineno] = [raises]
+    return "\n".join(lines) + "\n"
+
+
+def _left_to_write(part: str, definition: ast.stmt) -> list[ast.FunctionDef]:
+    """The functions whose bodies the learner writes, from top to bottom."""
+    if isinstance(definition, ast.FunctionDef):
+        return [definition]
+    assert isinstance(definition, ast.ClassDef)
+    methods = [node for node in definition.body if isinstance(node, ast.FunctionDef)]
+    others = [method for method in methods if method.name != "__init__"]
+    named = exercises.find(part).methods or (others[0].name,)
+    return [method for method in methods if method.name in named]
 
 
 def namespace(part: str) -> dict[str, Any]:

@@ -50,14 +50,15 @@ NOTEBOOKS = {
         "decoder.DecoderBlock",
     ),
     "07": (
+        "training.Scalar",
         "training.cross_entropy",
         "training.attention_score_grad",
         "training.init_weights",
         "training.lr_at_step",
-        "training.clip_gradients",
         "training.adamw_step",
-        "training.accumulate",
+        "training.clip_gradients",
         "training.train_step",
+        "training.accumulate",
     ),
     "08": (
         "sampling.entropy",

@@ -61,6 +61,7 @@ class Exercise:
     part: str
     used_by: str
     hints: tuple[str, ...]
+    methods: tuple[str, ...] = ()  # of a class: those left to write, if not the first alone
     make_cases: Callable[[], list[Case]] = list
     properties: list[Callable[[Part], None]] = field(default_factory=list)
     mistakes: list[Mistake] = field(default_factory=list)

@@ -31,6 +31,22 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
+@few
+@given(st.floats(0.1, 3), st.floats(0.1, 3), st.floats(-2, 2))
+def test_scalars_have_the_gradients_of_autograd(a, b, c):
+    def formula(a, b, c):
+        total = a.exp() + b.exp() + c.exp()
+        return (a * b + a).log() * c.exp() + total.log() * a
+
+    ours = [training.Scalar(number) for number in (a, b, c)]
+    theirs = [torch.tensor(number, dtype=torch.float64, requires_grad=True) for number in (a, b, c)]
+    formula(*ours).backward()
+    formula(*theirs).backward()
+    for one, other in zip(ours, theirs, strict=True):
+        assert other.grad is not None
+        assert one.grad == pytest.approx(other.grad.item())
+
+
 def small_gpt(n_layers: int = 2, seed: int = 0) -> decoder.GPT:
     torch.manual_seed(seed)
     model = decoder.gpt(VOCABULARY, d_model=12, n_heads=3, n_layers=n_layers, context=8)
