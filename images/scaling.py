@@ -18,8 +18,8 @@ DESCRIPTION = (
     "tokens read, D. In the middle the costs: parameters N, about 12 times layers times d_model "
     "squared, from which follow memory, for weights, gradients, optimiser and activations, and "
     "FLOPs, 6 N for every token of training. On the right the gains: a loss that is a floor, plus "
-    "a over N to the power alpha, plus b over D to the power beta; from it follow the loss of a larger "
-    "model, foretold from five small ones, and the best N and D for a given number of FLOPs. "
+    "a over N to the power alpha, plus b over D to the power beta; from it follow the loss of "
+    "a larger model, foretold from five small ones, and the best N and D for the FLOPs there are. "
     "Orange marks what you write in this notebook: the boxes of the middle and of the right."
 )
 
