@@ -25,8 +25,10 @@ from course_utils.runs import optimisers
 
 RESULTS = Path(__file__).with_suffix(".json")
 SEEDS = (0, 1)
-WIDTHS = {8: (0, 1, 2), 12: (0, 1, 2), 16: (0, 1, 2), 20: (0, 1, 2), 32: (0, 1, 2)}  # and seeds
-WIDTHS |= {56: SEEDS, 92: SEEDS}
+WIDTHS: dict[int, tuple[int, ...]] = {
+    **dict.fromkeys((8, 12, 16, 20, 32), (0, 1, 2)),
+    **dict.fromkeys((56, 92), SEEDS),
+}  # and seeds
 EDGES = (0, *(round(10 ** (tenths / 5)) for tenths in range(5, 25)), facts.N_FACTS)
 
 # --- Runs ----------------------------------------------------------------------------------------
