@@ -95,6 +95,14 @@ def fit_power_law(
     return math.exp(y.mean() - slope * x.mean()), -slope.item()
 
 
+def foretell(
+    n: Float[Tensor, " sizes"], loss: Float[Tensor, " sizes"], floor: float, size: float
+) -> float:
+    """Loss of a model of `size`, by the power law above `floor` that fits the runs made so far."""
+    a, alpha = fit_power_law(n, loss, floor)
+    return floor + a * size**-alpha
+
+
 def compute_optimal(
     flops: float, a: float, b: float, alpha: float, beta: float
 ) -> tuple[float, float]:
@@ -105,8 +113,3 @@ def compute_optimal(
     share = (alpha * a / (beta * b)) ** (1 / (alpha + beta))
     n = share * (flops / 6) ** (beta / (alpha + beta))
     return n, flops / 6 / n
-
-
-def exact_match_from_digit(p: float, n_digits: int) -> float:
-    """Probability that a number is right in all its digits, each right with probability `p`."""
-    return p**n_digits

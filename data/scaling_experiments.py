@@ -25,7 +25,10 @@ from course_utils.runs import optimisers
 
 RESULTS = Path(__file__).with_suffix(".json")
 SEEDS = (0, 1)
-WIDTHS = (12, 20, 32, 56, 92)
+WIDTHS: dict[int, tuple[int, ...]] = {
+    **dict.fromkeys((8, 12, 16, 20, 32), (0, 1, 2)),
+    **dict.fromkeys((56, 92), SEEDS),
+}  # and seeds
 EDGES = (0, *(round(10 ** (tenths / 5)) for tenths in range(5, 25)), facts.N_FACTS)
 
 # --- Runs ----------------------------------------------------------------------------------------
@@ -68,11 +71,11 @@ def parameters(model: nn.Module) -> dict[str, int]:
 
 
 def sizes() -> list[dict[str, Any]]:
-    """Five sizes, each trained as long as the others, on facts of every rank in every step.
+    """Seven sizes, each trained as long as the others, on facts of every rank in every step.
 
     Every core of the machine trains one at a time, the largest first.
     """
-    runs = [(d_model, seed) for d_model in WIDTHS for seed in SEEDS][::-1]
+    runs = [(d_model, seed) for d_model, seeds in WIDTHS.items() for seed in seeds][::-1]
     with ProcessPoolExecutor(
         mp_context=get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
     ) as pool:

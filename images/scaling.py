@@ -8,8 +8,8 @@ from pathlib import Path
 from drawing import GREY, INK, ORANGE, PALE, arrow, box, middle, page, text
 
 WIDTH, HEIGHT = 900, 346
-COLUMNS = (18, 262, 626)  # left edges
-WIDE = (176, 296, 256)  # of a box, by column
+COLUMNS = (18, 278, 626)  # left edges
+WIDE = (208, 296, 256)  # of a box, by column
 ROWS, TALL = (52, 142, 232), 62
 
 TITLE = "What a larger model costs, and what it gains"
@@ -18,8 +18,8 @@ DESCRIPTION = (
     "tokens read, D. In the middle the costs: parameters N, about 12 times layers times d_model "
     "squared, from which follow memory, for weights, gradients, optimiser and activations, and "
     "FLOPs, 6 N for every token of training. On the right the gains: a loss that is a floor, plus "
-    "a over N to the power alpha, plus b over D to the power beta; from it follow a score, such as "
-    "the share of sums with all digits right, and the best N and D for a given number of FLOPs. "
+    "a over N to the power alpha, plus b over D to the power beta; from it follow the loss of "
+    "a larger model, foretold from five small ones, and the best N and D for the FLOPs there are. "
     "Orange marks what you write in this notebook: the boxes of the middle and of the right."
 )
 
@@ -32,7 +32,7 @@ def place(column: int, row: int, name: str, note: str) -> str:
     return "".join(
         (
             box(x, y, wide, TALL, edge, "#fdf1e7" if mine else PALE),
-            middle(x + wide / 2, y + 27, name, edge, 18),
+            middle(x + wide / 2, y + 27, name, edge, 17),
             middle(x + wide / 2, y + 48, note, edge if mine else GREY, 13),
         )
     )
@@ -64,10 +64,10 @@ def picture() -> str:
         place(0, 0, "n_layers, d_model", "the blocks"),
         place(0, 1, "vocabulary, context", "the tables and the head"),
         place(0, 2, "tokens D", "how much it reads"),
-        place(1, 0, "memory", "weights, gradients, optimiser, activations"),
-        place(1, 1, "parameters N", "12 · n_layers · d_model², and the tables"),
+        place(1, 0, "memory", "weights, gradients, AdamW, activations"),
+        place(1, 1, "parameters N", "12 · n_layers · d_model² + tables"),
         place(1, 2, "FLOPs", "about 6 N for a token of training"),
-        place(2, 0, "a score", "all digits of a number right: p^n"),
+        place(2, 0, "a larger model's loss", "foretold from five small ones"),
         place(2, 1, "loss", "floor + a / N^α + b / D^β"),
         place(2, 2, "the best N and D", "for the FLOPs that you have"),
         *(right(0, row, to) for row, to in ((0, 1), (1, 1), (2, 2))),

@@ -79,13 +79,14 @@ NOTEBOOKS = {
         "scaling.flops_per_token",
         "scaling.memory_report",
         "scaling.fit_power_law",
+        "scaling.foretell",
         "scaling.compute_optimal",
-        "scaling.exact_match_from_digit",
     ),
 }
 
 RETIRED: dict[str, str] = {
     "positions.rope_angles": "it is shown in notebook 04: the angles of the sinusoids once more",
+    "scaling.exact_match_from_digit": "it is a power, p ** n_digits, and notebook 09 writes it out",
 }
 """Parts that the course had once, each with what became of it, as a sentence goes on: "it is …"."""
 

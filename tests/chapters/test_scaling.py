@@ -301,6 +301,26 @@ def test_a_floor_that_is_left_out_makes_the_law_look_flatter():
     assert scaling.fit_power_law(n, loss)[1] < 0.2
 
 
+# --- foretell ------------------------------------------------------------------------------------
+
+
+@few
+@given(
+    st.floats(0.1, 500.0), st.floats(-0.5, 1.5), st.sampled_from([0.0, 0.7, 3.0]), st.floats(2, 8)
+)
+def test_a_law_goes_on(a, alpha, floor, log_size):
+    n = 10 ** torch.linspace(2, 5, 5, dtype=torch.float64)
+    foretold = scaling.foretell(n, floor + a * n**-alpha, floor, 10**log_size)
+    assert foretold == pytest.approx(floor + a * 10 ** (-alpha * log_size), rel=1e-4)
+
+
+def test_without_its_floor_a_law_is_foretold_below_it():
+    n = 10 ** torch.linspace(3, 5, 5)
+    loss = 1.5 + 40 * n**-0.4
+    assert scaling.foretell(n, loss, 1.5, 1e9) == pytest.approx(1.51, abs=0.001)
+    assert scaling.foretell(n, loss, 0.0, 1e9) < 1.5
+
+
 # --- compute_optimal -----------------------------------------------------------------------------
 
 HOFFMANN = (406.4, 410.7, 0.34, 0.28)  # Hoffmann et al. 2022, eq. 10
@@ -343,20 +363,6 @@ def test_chinchilla():
 def test_both_grow_alike_where_both_powers_are_alike():
     small, large = (scaling.compute_optimal(flops, 9.0, 4.0, 0.3, 0.3) for flops in (1e15, 1e17))
     assert [one / other for one, other in zip(large, small, strict=True)] == pytest.approx([10, 10])
-
-
-# --- exact_match_from_digit ----------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("p", "wanted"), [(0.5, 0.001), (0.9, 0.35), (0.99, 0.90), (0, 0), (1, 1)])
-def test_ten_digits_are_right(p, wanted):
-    assert scaling.exact_match_from_digit(p, 10) == pytest.approx(wanted, abs=0.005)
-
-
-def test_exact_match_is_how_often_all_digits_are_right():
-    right = torch.rand(100_000, 3, generator=torch.Generator().manual_seed(0)) < 0.8
-    share = right.all(1).double().mean().item()
-    assert scaling.exact_match_from_digit(0.8, 3) == pytest.approx(share, abs=0.005)
 
 
 # --- Learners' spellings of the parts ------------------------------------------------------------
@@ -486,6 +492,22 @@ SPELLINGS = [
         f"x, y = n, loss - floor; {SLOPE}return h.item(), -s.item()",
     ),
     ("fit_power_law", "tensors_for_numbers", f"{LOGS}{SLOPE}return h.exp(), -s"),
+    ("foretell", "", "a, alpha = fit_power_law(n, loss, floor); return a / size**alpha + floor"),
+    (
+        "foretell",
+        "forgot_floor",
+        "a, alpha = fit_power_law(n, loss, floor); return a / size**alpha",
+    ),
+    (
+        "foretell",
+        "fitted_without_floor",
+        "a, alpha = fit_power_law(n, loss); return floor + a / size**alpha",
+    ),
+    (
+        "foretell",
+        "sign",
+        "a, alpha = fit_power_law(n, loss, floor); return floor + a * size**alpha",
+    ),
     (
         "compute_optimal",
         "",
@@ -505,12 +527,6 @@ SPELLINGS = [
     ),
     ("compute_optimal", "twenty_tokens", "n = (flops / 6 / 20) ** 0.5; return n, 20 * n"),
     ("compute_optimal", "kaplan_ratio", "n = (flops / 6) ** 0.73; return n, flops / 6 / n"),
-    ("exact_match_from_digit", "", "return pow(p, n_digits)"),
-    ("exact_match_from_digit", "rounded_to_4", "return round(p**n_digits, 4)"),
-    ("exact_match_from_digit", "times", "return sum([p] * n_digits)"),
-    ("exact_match_from_digit", "mean", "return sum([p] * n_digits) / n_digits"),
-    ("exact_match_from_digit", "one_minus", "return 1 - pow(1 - p, n_digits)"),
-    ("exact_match_from_digit", "logarithm_of_zero", "return math.exp(math.log(p) * n_digits)"),
 ]
 
 
