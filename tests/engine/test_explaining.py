@@ -274,6 +274,21 @@ def test_the_first_value_that_is_not_ours() -> None:
     assert "odd =" in source.split("\n")[found.line - 1]
 
 
+def test_the_result_itself_is_no_place_where_numbers_part() -> None:
+    source = blank_with(
+        "encoder.layer_norm",
+        """
+        centred = x - x.mean(-1, keepdim=True)
+        lengths = torch.stack([row.square().mean() for row in centred.flatten(0, -2)])
+        rows = [r / (n + 3 * eps) ** 0.7 for r, n in zip(centred.flatten(0, -2), lengths)]
+        result = torch.stack(rows).view(x.shape) * gain + bias
+        return result.to(x.dtype)
+        """,
+    )
+    found = parting(Trial(exercises.find("encoder.layer_norm"), source, 5.0))
+    assert found is None or "gain" not in found.expression
+
+
 def test_values_are_recorded_without_changing_them() -> None:
     recording = Recording()
     tree = recorded(ast.parse("def f(x):\n    y = x * 2\n    return y.sum() + 1\n"), recording)
@@ -318,6 +333,16 @@ def test_a_relation_is_said(wanted: torch.Tensor, seen: torch.Tensor, said: str)
 def test_a_factor_has_the_name_of_a_size() -> None:
     arguments = {"query": torch.zeros(2, 16)}
     assert "1/√16, the size of axis 1 of `query`" in relation(MATRIX, MATRIX / 4, arguments)
+
+
+def test_a_factor_that_may_be_the_size_of_two_axes_names_none() -> None:
+    arguments = {"query": torch.zeros(16, 16)}
+    assert relation(MATRIX, MATRIX / 4, arguments).endswith("times 1/√16.")
+
+
+def test_a_first_row_that_cannot_be_wrong_says_nothing() -> None:
+    wanted = torch.cat((torch.zeros(1, 3), MATRIX[1:]))
+    assert relation(wanted, torch.cat((wanted[:1], wanted[1:] ** 2)), {}) == ""
 
 
 def test_wrong_are_only_the_hidden_ones() -> None:

@@ -95,16 +95,28 @@ def _factor(wanted: Tensor, seen: Tensor, arguments: Mapping[str, Any]) -> Itera
 
 def _name_of(factor: float, arguments: Mapping[str, Any]) -> str:
     """The factor as a learner may have written it: a simple number, or a size of an argument."""
-    names = dict(FACTORS)
-    for name, value in arguments.items():
-        sizes = value.shape if isinstance(value, Tensor) else ()
-        for axis, size in enumerate(sizes):
-            if size > 1:
-                said = f"{size}, the size of axis {axis} of `{name}`"
-                names |= {said: size, f"1/{said}": 1 / size}
-                names |= {f"√{said}": size**0.5, f"1/√{said}": size**-0.5}
-    near = (said for said, value in names.items() if math.isclose(value, factor, rel_tol=1e-3))
-    return next(near, f"{factor:.4g}")
+    simple = (said for said, value in FACTORS.items() if _close(value, factor))
+    for said in simple:
+        return said
+    sizes = [
+        (size, f", the size of axis {axis} of `{name}`")
+        for name, value in arguments.items()
+        if isinstance(value, Tensor)
+        for axis, size in enumerate(value.shape)
+        if size > 1
+    ]
+    for size, _ in sizes:
+        powers = {f"{size}": size, f"1/{size}": 1 / size}
+        powers |= {f"√{size}": size**0.5, f"1/√{size}": size**-0.5}
+        for said, value in powers.items():
+            if _close(value, factor):
+                where = [place for other, place in sizes if other == size]
+                return said + (where[0] if len(where) == 1 else "")
+    return f"{factor:.4g}"
+
+
+def _close(value: float, factor: float) -> bool:
+    return math.isclose(value, factor, rel_tol=1e-3)
 
 
 def _along_axes(wanted: Tensor, seen: Tensor) -> Iterator[str]:
@@ -136,7 +148,7 @@ def _only_somewhere(wanted: Tensor, seen: Tensor, arguments: Mapping[str, Any]) 
         rows = wrong.any(others) if others else wrong
         if size > 2 and int(rows.sum()) == 1:
             yield f"Only index {int(rows.int().argmax())} along axis {axis} is wrong."
-        elif size > 2 and not rows[0] and bool(rows[1:].all()):
+        elif size > 2 and not rows[0] and rows[1:].all() and telling(wanted.select(axis, 0)):
             yield f"Only index 0 along axis {axis} is right, everything after it is not."
 
 
