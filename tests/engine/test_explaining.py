@@ -275,18 +275,9 @@ def test_the_first_value_that_is_not_ours() -> None:
 
 
 def test_the_result_itself_is_no_place_where_numbers_part() -> None:
-    source = blank_with(
-        "encoder.layer_norm",
-        """
-        centred = x - x.mean(-1, keepdim=True)
-        lengths = torch.stack([row.square().mean() for row in centred.flatten(0, -2)])
-        rows = [r / (n + 3 * eps) ** 0.7 for r, n in zip(centred.flatten(0, -2), lengths)]
-        result = torch.stack(rows).view(x.shape) * gain + bias
-        return result.to(x.dtype)
-        """,
-    )
-    found = parting(Trial(exercises.find("encoder.layer_norm"), source, 5.0))
-    assert found is None or "gain" not in found.expression
+    body = "return (torch.cos(x * gain) + 1).to(x.dtype)"
+    source = blank_with("encoder.layer_norm", body)
+    assert parting(Trial(exercises.find("encoder.layer_norm"), source, 5.0)) is None
 
 
 def test_values_are_recorded_without_changing_them() -> None:
