@@ -67,10 +67,9 @@ NOTEBOOKS = {
         "sampling.top_k",
         "sampling.top_p",
         "sampling.min_p",
-        "sampling.epsilon_cutoff",
         "sampling.penalise",
         "sampling.generate",
-        "sampling.beam_search",
+        "sampling.extend_beams",
         "sampling.KVCache",
         "sampling.read_on",
     ),
@@ -84,7 +83,10 @@ NOTEBOOKS = {
     ),
 }
 
-RETIRED: dict[str, str] = {}
+RETIRED: dict[str, str] = {
+    "sampling.beam_search": "it is now given, and one step of it is sampling.extend_beams",
+    "sampling.epsilon_cutoff": "it is still in the package, but one more filter to write",
+}
 """Parts that the course had once, each with what became of it, as a sentence goes on: "it is …"."""
 
 PARTS = tuple(part for parts in NOTEBOOKS.values() for part in parts)
