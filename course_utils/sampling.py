@@ -109,8 +109,8 @@ def penalise(
     """Make tokens that are in the text already less likely.
 
     `repetition` divides a positive logit and multiplies a negative one, once, however often the
-    token was said (Keskar et al. 2019, §4.1, divide all of them). `presence` is subtracted once, `frequency` once for
-    every time it was said.
+    token was said (libraries; Keskar et al. 2019, §4.1, divide both). `presence` is subtracted
+    once, `frequency` once for every time it was said.
     """
     counts = torch.zeros_like(logits).scatter_add(1, ids, torch.ones_like(ids, dtype=logits.dtype))
     said = counts > 0
