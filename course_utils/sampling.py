@@ -109,8 +109,8 @@ def penalise(
     """Make tokens that are in the text already less likely.
 
     `repetition` divides a positive logit and multiplies a negative one, once, however often the
-    token was said (Keskar et al. 2019, §4.1). `presence` is subtracted once, `frequency` once for
-    every time it was said.
+    token was said (libraries; Keskar et al. 2019, §4.1, divide both). `presence` is subtracted
+    once, `frequency` once for every time it was said.
     """
     counts = torch.zeros_like(logits).scatter_add(1, ids, torch.ones_like(ids, dtype=logits.dtype))
     said = counts > 0
@@ -175,6 +175,22 @@ def stream(
         yield ids[:, -1]
 
 
+def extend_beams(
+    beams: Int[Tensor, "beams tokens"],
+    totals: Float[Tensor, " beams"],
+    log_p: Float[Tensor, "beams vocabulary"],
+    n_best: int,
+) -> tuple[Int[Tensor, "best tokens+1"], Float[Tensor, " best"]]:
+    """The `n_best` best texts that are a beam and one more token, the best first, and their sums.
+
+    `totals` has the sum of log p of each beam, `log_p` what each next token would add to it. All
+    beams compete in one contest. All candidates are returned where there are fewer than `n_best`.
+    """
+    sums, vocabulary = (totals[:, None] + log_p).flatten(), log_p.shape[-1]
+    best, order = sums.topk(min(n_best, len(sums)))
+    return torch.cat((beams[order // vocabulary], order[:, None] % vocabulary), dim=1), best
+
+
 @torch.no_grad()
 def beam_search(
     model: Callable[[Tensor], Tensor],
@@ -196,9 +212,7 @@ def beam_search(
     complete: list[tuple[Tensor, float]] = []
     for length in range(1, n_new + 1):
         log_p = model(beams)[:, -1].log_softmax(-1)
-        sums, vocabulary = (totals[:, None] + log_p).flatten(), log_p.shape[-1]
-        totals, order = sums.topk(min(2 * width, len(sums)))  # twice: up to `width` of them end
-        beams = torch.cat((beams[order // vocabulary], order[:, None] % vocabulary), dim=1)
+        beams, totals = extend_beams(beams, totals, log_p, 2 * width)  # up to `width` of them end
         scores = totals / length**alpha
         ends = (beams[:, -1] == (-1 if end is None else end)) | (length == n_new)
         aside = ends & (torch.arange(len(ends), device=ids.device) < width)

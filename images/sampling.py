@@ -8,8 +8,8 @@ from pathlib import Path
 from drawing import BLUE, GREY, INK, ORANGE, PALE, arrow, box, middle, page, text
 
 WIDTH, HEIGHT = 900, 330
-WIDE, TALL = 144, 62  # of a box
-COLUMNS = (18, 198, 378, 558, 738)  # left edges
+WIDE, TALL = 160, 62  # of a box
+COLUMNS = (14, 192, 370, 548, 726)  # left edges
 ROW, CACHE = 92, 222  # upper edges
 
 TITLE = "The loop that writes a text"
@@ -30,8 +30,8 @@ def step(column: int, y: float, name: str, note: str, mine: bool = False) -> str
     return "".join(
         (
             box(x, y, WIDE, TALL, edge, "#fdf1e7" if mine else PALE),
-            middle(x + WIDE / 2, y + 27, name, edge, 18),
-            middle(x + WIDE / 2, y + 48, note, edge if mine else GREY, 13),
+            middle(x + WIDE / 2, y + 27, name, edge, 17),
+            middle(x + WIDE / 2, y + 48, note, edge if mine else GREY, 12),
         )
     )
 

@@ -212,14 +212,6 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "logits.softmax(-1) → logits.softmax(1)": LOGITS,
         "probabilities.amax(-1, keepdim=True) → probabilities.amax(1, keepdim=True)": LOGITS,
     },
-    "sampling.epsilon_cutoff": {
-        "logits == logits.amax(-1, keepdim=True) → logits >= logits.amax(-1, keepdim=True)": "none "
-        "is above the best",
-        "logits.masked_fill(improbable & ~best, -math.inf) → "
-        "logits.masked_fill(~best & improbable, -math.inf)": ORDER_OF_AND,
-        "logits.amax(-1, keepdim=True) → logits.amax(1, keepdim=True)": LOGITS,
-        "logits.softmax(-1) → logits.softmax(1)": LOGITS,
-    },
     "sampling.penalise": {
         "torch.zeros_like(logits).scatter_add(1, ids, torch.ones_like(ids, dtype=logits.dtype)) → "
         "torch.zeros_like(logits)"
@@ -230,37 +222,10 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "torch.cat((ids, chosen[:, None]), dim=1) → "
         "torch.cat((ids, chosen[:, None]), dim=-1)": TWO_AXES,
     },
-    "sampling.beam_search": {
-        "beams, totals = (ids[None], torch.zeros(1, device=ids.device)) → "
-        "beams, totals = (ids[None], torch.zeros(1))": ONE_DEVICE,
-        "ends = (beams[:, -1] == (-1 if end is None else end)) | (length == n_new) → "
-        "ends = (length == n_new) | (beams[:, -1] == (-1 if end is None else end))": ORDER_OF_AND,
-        "aside = ends & (torch.arange(len(ends), device=ids.device) < width) → "
-        "aside = (torch.arange(len(ends), device=ids.device) < width) & ends": ORDER_OF_AND,
-        "complete += zip(beams[aside], scores[aside].tolist(), strict=True) → "
-        "complete += zip(beams[aside], scores[aside].tolist())": ALL_AS_LONG,
-        "model(beams)[:, -1].log_softmax(-1) → model(beams)[:, -1].log_softmax(1)": LOGITS,
+    "sampling.extend_beams": {
         "log_p.shape[-1] → log_p.shape[1]": LOGITS,
         "torch.cat((beams[order // vocabulary], order[:, None] % vocabulary), dim=1) → "
         "torch.cat((beams[order // vocabulary], order[:, None] % vocabulary), dim=-1)": TWO_AXES,
-        "length == n_new → length >= n_new": "n_new is the last length",
-        "torch.arange(len(ends), device=ids.device) < width → "
-        "torch.arange(len(ends)) < width": ONE_DEVICE,
-        "zip(beams[aside], scores[aside].tolist(), strict=True) → "
-        "zip(beams[aside], scores[aside].tolist(), strict=False)": ALL_AS_LONG,
-        "len(complete) == width → len(complete) >= width": "it was cut to the width",
-        "2 * width → 3 * width": "more candidates than needed change nothing",
-        "-1 if end is None else end → -2 if end is None else end": "no token is -1, or -2",
-        "len(ends) → len(beams)": ALL_AS_LONG,
-        "len(ends) → len(totals)": ALL_AS_LONG,
-        "len(ends) → len(scores)": ALL_AS_LONG,
-        "len(ends) → len(order)": ALL_AS_LONG,
-        "scores[~ends] > complete[-1][1] → scores[~ends] >= complete[-1][1]": "scores of different "
-        "texts that are equal to the last bit are left to chance",
-        "found[1] → found[-1]": "a pair: the last entry is entry 1",
-        "complete[-1][1] → complete[-1][-1]": "a pair: the last entry is entry 1",
-        "scores[~ends] → scores[~aside]": "what ends beyond the width is worse than all that is "
-        "within, of which some go on or all are put aside",
     },
     "sampling.KVCache": {
         "start == 0 → start <= 0": "a length is never below 0",

@@ -61,18 +61,17 @@ NOTEBOOKS = {
         "training.accumulate",
     ),
     "08": (
+        "sampling.generate",
         "sampling.entropy",
         "sampling.perplexity",
         "sampling.apply_temperature",
         "sampling.top_k",
         "sampling.top_p",
         "sampling.min_p",
-        "sampling.epsilon_cutoff",
-        "sampling.penalise",
-        "sampling.generate",
-        "sampling.beam_search",
         "sampling.KVCache",
         "sampling.read_on",
+        "sampling.penalise",
+        "sampling.extend_beams",
     ),
     "09": (
         "scaling.count_parameters",
@@ -87,6 +86,8 @@ NOTEBOOKS = {
 RETIRED: dict[str, str] = {
     "positions.rope_angles": "it is shown in notebook 04: the angles of the sinusoids once more",
     "scaling.exact_match_from_digit": "it is a power, p ** n_digits, and notebook 09 writes it out",
+    "sampling.beam_search": "it is now given, and one step of it is sampling.extend_beams",
+    "sampling.epsilon_cutoff": "it is one filter more of the same kind; the package keeps it",
 }
 """Parts that the course had once, each with what became of it, as a sentence goes on: "it is …"."""
 

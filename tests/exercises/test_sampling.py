@@ -6,7 +6,6 @@ from course_utils import exercises
 from course_utils.engine import parts
 from course_utils.engine.check import check
 from course_utils.engine.verdict import Verdict
-from course_utils.exercises.sampling.epsilon_cutoff import exercise as epsilon_exercise
 
 
 def verdict_on(name: str, source: str) -> Verdict:
@@ -76,17 +75,6 @@ def min_p(logits, share):
     kept = [[z if math.exp(z - max(row)) >= share else -math.inf for z in row] for row in rows]
     return torch.tensor(kept, dtype=logits.dtype)
 """,
-    "epsilon_cutoff, exp(z) / sum": """
-def epsilon_cutoff(logits, epsilon):
-    e = (logits - logits.amax(-1, keepdim=True)).exp()
-    p = e / e.sum(-1, keepdim=True)
-    return logits.where((p >= epsilon) | (p == p.amax(-1, keepdim=True)), -math.inf)
-""",
-    "epsilon_cutoff, exp(z - logsumexp)": """
-def epsilon_cutoff(logits, epsilon):
-    p = (logits - logits.logsumexp(-1, keepdim=True)).exp()
-    return logits.where((p >= epsilon) | (p == p.amax(-1, keepdim=True)), -math.inf)
-""",
     "generate, into a buffer": """
 def generate(model, ids, n_new, choose, context=None):
     text = torch.nn.functional.pad(ids, (0, n_new))
@@ -94,27 +82,6 @@ def generate(model, ids, n_new, choose, context=None):
         first = 0 if context is None else max(0, end - context)
         text[:, end] = choose(model(text[:, first:end])[:, -1], text[:, :end])
     return text
-""",
-    "beam_search, as its text says": """
-def beam_search(model, ids, n_new, width, alpha=1.0, end=None):
-    beams, totals, aside = ids[None], torch.zeros(1), []
-    for length in range(1, n_new + 1):
-        log_p = model(beams)[:, -1].log_softmax(-1)
-        n_words = log_p.shape[1]
-        sums, places = (totals[:, None] + log_p).flatten().sort(descending=True)
-        texts = torch.cat((beams[places // n_words], places[:, None] % n_words), dim=1)
-        complete = [length == n_new or text[-1] == end for text in texts]
-        for i in range(min(width, len(texts))):
-            if complete[i]:
-                aside.append((texts[i], sums[i].item() / length**alpha))
-        going_on = [i for i, is_complete in enumerate(complete) if not is_complete][:width]
-        beams, totals = texts[going_on], sums[going_on]
-        aside.sort(key=lambda pair: pair[1], reverse=True)
-        aside = aside[:width]
-        scores = totals / length**alpha
-        if len(aside) == width and not any(score > aside[-1][1] for score in scores):
-            break
-    return aside
 """,
 }
 
@@ -167,17 +134,6 @@ def min_p(logits, share):
     best = p.amax(-1, keepdim=True)
     return logits.where((p > share * best) | (p == best), -math.inf)
 """,
-    "epsilon_cutoff, more than epsilon: drops_what_has_epsilon": """
-def epsilon_cutoff(logits, epsilon):
-    p = logits.softmax(-1)
-    return logits.where((p > epsilon) | (p == p.amax(-1, keepdim=True)), -math.inf)
-""",
-    "epsilon_cutoff, the first best: first_best_only": """
-def epsilon_cutoff(logits, epsilon):
-    keep = logits.softmax(-1) >= epsilon
-    keep = keep.scatter(-1, logits.argmax(-1, keepdim=True), True)
-    return logits.where(keep, -math.inf)
-""",
     "generate, chooses from its buffer: chooses_from_the_buffer": """
 def generate(model, ids, n_new, choose, context=None):
     text = torch.nn.functional.pad(ids, (0, n_new))
@@ -216,23 +172,6 @@ class KVCache:
     def select(self, rows):
         self.key, self.value = self.key[rows], self.value[rows]
 """,
-    "beam_search, the best that end: ends_beyond_the_width": """
-def beam_search(model, ids, n_new, width, alpha=1.0, end=None):
-    beams, totals, aside = ids[None], torch.zeros(1), []
-    for length in range(1, n_new + 1):
-        log_p = model(beams)[:, -1].log_softmax(-1)
-        n_words = log_p.shape[1]
-        sums, places = (totals[:, None] + log_p).flatten().sort(descending=True)
-        texts = torch.cat((beams[places // n_words], places[:, None] % n_words), dim=1)
-        ends = (texts[:, -1] == (-1 if end is None else end)) | (length == n_new)
-        best = zip(texts[ends][:width], sums[ends][:width].tolist(), strict=True)
-        aside += [(text, total / length**alpha) for text, total in best]
-        aside = sorted(aside, key=lambda pair: -pair[1])[:width]
-        beams, totals = texts[~ends][:width], sums[~ends][:width]
-        if len(aside) == width and not (totals / length**alpha > aside[-1][1]).any():
-            break
-    return aside
-""",
 }
 
 
@@ -247,13 +186,3 @@ def test_headline_and_mistake_speak_of_the_same():
     verdict = verdict_on("top_k", WRONG["top_k, in place by a mask: in_place"])
     assert "changes `logits` in place" in verdict.headline
     assert "write them into the caller's logits" in verdict.says
-
-
-def test_rounding_alone_does_not_refuse_a_token_that_has_epsilon():
-    """Other ways to compute probabilities keep some of the tokens and lose others."""
-    logits = epsilon_exercise.make_cases()[-1].arguments["logits"]
-    threshold = logits.softmax(-1)[:, 0]
-    by_logs = logits.log_softmax(-1)[:, 0].double() >= threshold.double().log()
-    in_double = logits.double().softmax(-1)[:, 0] >= threshold.double()
-    for kept in (by_logs, in_double):
-        assert 0.2 < kept.double().mean() < 0.8

@@ -14,7 +14,7 @@ from course_utils.exercises.sampling.entropy import entropy_by_torch
 
 exercise = Exercise(
     "sampling.perplexity",
-    used_by="the table of sampling methods in notebook 08",
+    used_by="notebook 08, which compares the model with the exact source",
     hints=(
         "Mean first, then exp: the loss of notebook 07 is the mean of -log p.",
         "`training.cross_entropy(logits, targets, ignore_index)` is that mean, in nats.",
