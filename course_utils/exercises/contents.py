@@ -10,7 +10,6 @@ NOTEBOOKS = {
         "projection.is_linear",
         "projection.linear",
         "projection.embed",
-        "projection.batched_shapes",
     ),
     "02": (
         "attention.project_qkv",
@@ -84,6 +83,7 @@ NOTEBOOKS = {
 }
 
 RETIRED: dict[str, str] = {
+    "projection.batched_shapes": "it is a table of shapes to predict in notebook 01",
     "positions.rope_angles": "it is shown in notebook 04: the angles of the sinusoids once more",
 }
 """Parts that the course had once, each with what became of it, as a sentence goes on: "it is …"."""
