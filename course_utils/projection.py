@@ -4,7 +4,7 @@ A linear map answers each vector with its dot products against the rows of a wei
 Almost everything that a transformer learns is kept in such matrices.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float, Int
@@ -59,27 +59,6 @@ def is_linear(f: Callable[[Tensor], Tensor], d: int) -> bool:
         if not (together - apart).norm() <= rounding:  # nor where it is NaN
             return False
     return True
-
-
-def batched_shapes(shape_a: Sequence[int], shape_b: Sequence[int]) -> tuple[int, ...] | None:
-    """Shape of `A @ B` for tensors of two or more axes, or None where the product does not exist.
-
-    The last two axes are multiplied. The axes before them are batch axes: aligned from the right,
-    and a missing axis or one of size 1 is repeated to fit.
-    """
-    *batch_a, rows, inner_a = shape_a
-    *batch_b, inner_b, columns = shape_b
-    if inner_a != inner_b:
-        return None
-    length = max(len(batch_a), len(batch_b))
-    batch_a = [1] * (length - len(batch_a)) + batch_a
-    batch_b = [1] * (length - len(batch_b)) + batch_b
-    batch = []
-    for size_a, size_b in zip(batch_a, batch_b, strict=True):
-        if size_a != size_b and 1 not in (size_a, size_b):
-            return None
-        batch.append(size_b if size_a == 1 else size_a)
-    return (*batch, rows, columns)
 
 
 class Linear(nn.Linear):

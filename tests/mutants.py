@@ -92,14 +92,6 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "f(x) → f(y) #2": ANY_ROUNDING,
         "f(y) → f(x) #2": ANY_ROUNDING,
     },
-    "projection.batched_shapes": {
-        "for size_a, size_b in zip(batch_a, batch_b, strict=True): → "
-        "for size_a, size_b in zip(batch_a, batch_b):": EQUAL_LENGTHS,
-        "zip(batch_a, batch_b, strict=True) → zip(batch_a, batch_b, strict=False)": EQUAL_LENGTHS,
-        "for size_a, size_b in zip(batch_a, batch_b, strict=True): → "
-        "for size_a, size_b in zip(batch_b, batch_a, strict=True):": BOTH_WAYS,
-        "1 not in (size_a, size_b) → 1 not in (size_b, size_a)": BOTH_WAYS,
-    },
     "attention.split_heads": {
         "x.unflatten(-1, (n_heads, -1)).transpose(1, 2) → "
         "x.unflatten(-1, (n_heads, -1)).transpose(1, -2)": FOUR_AXES,

@@ -10,7 +10,6 @@ NOTEBOOKS = {
         "projection.is_linear",
         "projection.linear",
         "projection.embed",
-        "projection.batched_shapes",
     ),
     "02": (
         "attention.project_qkv",
@@ -84,6 +83,7 @@ NOTEBOOKS = {
 }
 
 RETIRED: dict[str, str] = {
+    "projection.batched_shapes": "it is a table of shapes to predict in notebook 01",
     "positions.rope_angles": "it is shown in notebook 04: the angles of the sinusoids once more",
     "scaling.exact_match_from_digit": "it is a power, p ** n_digits, and notebook 09 writes it out",
     "sampling.beam_search": "it is now given, and one step of it is sampling.extend_beams",

@@ -47,7 +47,7 @@ REGIONS = (
         "01",
         "Embedding, linear maps",
         0,
-        ("embed", "linear", "is_linear", "dot_and_cosine", "batched_shapes"),
+        ("embed", "linear", "is_linear", "dot_and_cosine"),
     ),
     Region("positions", "04", "Positions", 0),
     Region(

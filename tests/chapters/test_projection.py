@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
@@ -120,29 +120,3 @@ def test_is_linear_leaves_the_random_state_alone():
     before = torch.get_rng_state()
     projection.is_linear(torch.relu, 4)
     assert torch.equal(torch.get_rng_state(), before)
-
-
-# --- batched_shapes ------------------------------------------------------------------------------
-
-shapes = st.lists(st.integers(0, 3), min_size=2, max_size=5)
-
-
-@settings(max_examples=300, deadline=None)
-@given(shapes, shapes, st.booleans())
-@example([2, 3], [3, 4], False)
-@example([1, 0, 2], [0, 1, 2, 1], False)
-def test_batched_shapes_are_those_of_matmul(shape_a, shape_b, fitting):
-    if fitting:  # else most pairs do not fit
-        shape_b = [*shape_b[:-2], shape_a[-1], shape_b[-1]]
-    try:
-        wanted = tuple((torch.zeros(shape_a) @ torch.zeros(shape_b)).shape)
-    except RuntimeError:
-        wanted = None
-    assert projection.batched_shapes(shape_a, shape_b) == wanted
-
-
-@few
-@given(shapes)
-def test_batched_shapes_takes_sizes_of_tensors(shape):
-    found = projection.batched_shapes(torch.Size(shape), torch.Size([*shape[:-2], shape[-1], 2]))
-    assert found == (*shape[:-1], 2)
