@@ -151,6 +151,7 @@ class Encoder(nn.Module):
     def forward(
         self, ids: Int[Tensor, "batch tokens"], mask: Bool[Tensor, "..."] | None = None
     ) -> Float[Tensor, "batch tokens d_model"]:
+        """A vector for every token. `mask` goes to every block."""
         x = self.embed(ids)
         for block in self.blocks:
             x = block(x, mask)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from drawing import BLUE, GREEN, GREY, INK, ORANGE, PALE, arrow, box, middle, page, text
 
-WIDTH, HEIGHT = 900, 572
+WIDTH, HEIGHT = 920, 572
 LEFT, RIGHT = 60, 860  # where the stream enters and leaves the picture
 PARTS = ("embedding", "block", "block", "norm", "mean", "head")
 SHAPES = ("[B, T]", "[B, T, d]", "[B, T, d]", "[B, T, d]", "[B, T, d]", "[B, d]", "[B, classes]")
@@ -50,7 +50,7 @@ def whole(y: float) -> str:
             colour = INK if place in (0, 4, 5) else BLUE
             pieces += [
                 arrow(x - 14, y, x + 18, y),
-                label(x + step / 2, y, PARTS[place], colour, 92),
+                label(x + step / 2, y, PARTS[place], colour, 96),
             ]
     pieces.append(arrow(RIGHT - 18, y, RIGHT + 12, y))
     return "".join(pieces)

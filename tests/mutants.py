@@ -124,10 +124,6 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "torch.arange(n_key)[None, :] → torch.arange(n_key)[:,]": A_ROW,
         "torch.arange(n_key)[None, :] → torch.arange(n_key)[None,]": A_ROW,
     },
-    "encoder.padding_mask": {
-        "(ids != pad_id)[:, None, None, :] → (ids != pad_id)[:, None, None]": "axes that are not "
-        "named are kept whole",
-    },
     "encoder.mean_pool": {
         "kept = keep[..., None].to(x.dtype) → kept = keep[..., None].to()": TRUE_IS_ONE,
         "kept = keep[..., None].to(x.dtype) → kept = keep[..., None]": TRUE_IS_ONE,

@@ -38,7 +38,7 @@ NOTEBOOKS = {
         "encoder.feed_forward",
         "encoder.residual_step",
         "encoder.TransformerBlock",
-        "encoder.padding_mask",
+        "encoder.Encoder",
         "encoder.mean_pool",
     ),
     "06": (
@@ -88,6 +88,7 @@ RETIRED: dict[str, str] = {
     "scaling.exact_match_from_digit": "it is a power, p ** n_digits, and notebook 09 writes it out",
     "sampling.beam_search": "it is now given, and one step of it is sampling.extend_beams",
     "sampling.epsilon_cutoff": "it is one filter more of the same kind; the package keeps it",
+    "encoder.padding_mask": "it is one line that notebook 05 shows",
 }
 """Parts that the course had once, each with what became of it, as a sentence goes on: "it is …"."""
 
