@@ -47,8 +47,8 @@ NOTEBOOKS = {
         "decoder.causal_mask",
         "decoder.shift_targets",
         "decoder.GPT",
-        "decoder.next_token_logits",
         "decoder.DecoderBlock",
+        "decoder.Seq2Seq",
     ),
     "07": (
         "training.cross_entropy",
@@ -84,7 +84,9 @@ NOTEBOOKS = {
     ),
 }
 
-RETIRED: dict[str, str] = {}
+RETIRED: dict[str, str] = {
+    "decoder.next_token_logits": "it is `unembed @ h`, which notebook 06 shows",
+}
 """Parts that the course had once, each with what became of it, as a sentence goes on: "it is …"."""
 
 PARTS = tuple(part for parts in NOTEBOOKS.values() for part in parts)
