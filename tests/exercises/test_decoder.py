@@ -116,7 +116,8 @@ def test_a_memory_kept_for_each_shape_is_refused():
             return self.head(self.norm(x))
 
     verdict = _verdict("Seq2Seq", Answer)
-    assert (verdict.state, verdict.case) == ("wrong", "the same model again, after other texts")
+    assert verdict.state == "wrong"
+    assert verdict.case.startswith("the same model again")
 
 
 def test_a_mask_that_stays_on_the_processor_is_refused():
