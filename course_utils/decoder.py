@@ -31,13 +31,6 @@ def shift_targets(
     return ids[:, :-1], ids[:, 1:]
 
 
-def next_token_logits(
-    h: Float[Tensor, " d_model"], unembed: Float[Tensor, "vocabulary d_model"]
-) -> Float[Tensor, " vocabulary"]:
-    """Score of every token: the dot product of the last state with the token's own vector."""
-    return unembed @ h
-
-
 class GPT(nn.Module):
     """A decoder that continues a text: embedding, blocks, norm, head (Radford et al. 2019)."""
 
@@ -123,7 +116,10 @@ def decoder_block(d_model: int, n_heads: int, norm_first: bool = True) -> Decode
 
 
 class Seq2Seq(nn.Module):
-    """An encoder reads the source; a decoder writes the target and looks at what was read."""
+    """An encoder reads the source; a decoder writes the target and reads what the encoder made.
+
+    The model of Vaswani et al. 2017, §3.
+    """
 
     def __init__(
         self,
@@ -146,7 +142,10 @@ class Seq2Seq(nn.Module):
         target: Int[Tensor, "batch target"],
         source_mask: Bool[Tensor, "batch 1 1 source"] | None = None,
     ) -> Float[Tensor, "batch target vocabulary"]:
-        """Scores of what may follow each target token. `source_mask` is True at real tokens."""
+        """Scores (logits) of what may follow each target token.
+
+        `source_mask` is True at real tokens of the source, and None where all are real.
+        """
         memory = self.encoder(source, source_mask)
         x = self.embed(target)
         self_mask = causal_mask(target.shape[1]).to(target.device)

@@ -52,7 +52,7 @@ def block(x: float, places: int, name: str) -> str:
     return (
         f'<rect x="{x - 16}" y="{top}" width="{WIDE + 32}" height="{height}" rx="12" fill="none"'
         f' stroke="{GREY}" stroke-dasharray="5 4"/>'
-    ) + text(x + WIDE - 36, top + height - 8, name, GREY, 13)
+    ) + text(x + WIDE - 56, top + height - 9, name, GREY, 13)
 
 
 def head(x: float, places: int) -> str:

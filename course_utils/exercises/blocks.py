@@ -10,7 +10,10 @@ from torch import Tensor, nn
 from course_utils.exercises import layers
 from course_utils.exercises.exercise import Case, Part
 
-GIVEN = ("x", "memory", "ids", "mask", "self_mask", "memory_mask")
+GIVEN = (
+    *("x", "memory", "ids", "mask", "self_mask", "memory_mask"),
+    *("source", "target", "source_mask"),
+)
 """Arguments of a case that a layer is called with. All others are its weights."""
 
 

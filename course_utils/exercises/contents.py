@@ -45,8 +45,8 @@ NOTEBOOKS = {
         "decoder.causal_mask",
         "decoder.shift_targets",
         "decoder.GPT",
-        "decoder.next_token_logits",
         "decoder.DecoderBlock",
+        "decoder.Seq2Seq",
     ),
     "07": (
         "training.Scalar",
@@ -89,6 +89,7 @@ RETIRED: dict[str, str] = {
     "sampling.beam_search": "it is now given, and one step of it is sampling.extend_beams",
     "sampling.epsilon_cutoff": "it is one filter more of the same kind; the package keeps it",
     "encoder.padding_mask": "it is one line that notebook 05 shows",
+    "decoder.next_token_logits": "it is `unembed @ h`, which notebook 06 shows",
 }
 """Parts that the course had once, each with what became of it, as a sentence goes on: "it is …"."""
 

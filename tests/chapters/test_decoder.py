@@ -54,15 +54,6 @@ def test_every_token_is_the_target_of_the_one_before_it():
     assert said.tolist() == [[11, 12, 13], [21, 22, 23]]
 
 
-def test_next_token_logits_are_what_the_head_says():
-    model, ids = _gpt(), integers(1, 4, below=VOCABULARY)
-    states = []
-    model.norm.register_forward_hook(lambda module, args, output: states.append(output))
-    scores = model(ids)
-    ours = decoder.next_token_logits(states[0][0, -1], model.head.weight)
-    torch.testing.assert_close(ours, scores[0, -1])
-
-
 # --- GPT -----------------------------------------------------------------------------------------
 
 

@@ -102,6 +102,37 @@ def test_a_block_that_keeps_what_an_earlier_call_brought_is_refused(name, index)
     assert verdict.case.startswith("the same block again")
 
 
+# --- an encoder and a decoder --------------------------------------------------------------------
+
+
+def test_a_memory_kept_for_each_shape_is_refused():
+    class Answer(decoder.Seq2Seq):
+        def forward(self, source, target, source_mask=None):
+            kept = self.__dict__.setdefault("kept", {})
+            memory = kept.setdefault(source.shape, self.encoder(source, source_mask))
+            x, mask = self.embed(target), decoder.causal_mask(target.shape[1]).to(target.device)
+            for block in self.blocks:
+                x = block(x, memory, mask, source_mask)
+            return self.head(self.norm(x))
+
+    verdict = _verdict("Seq2Seq", Answer)
+    assert verdict.state == "wrong"
+    assert verdict.case.startswith("the same model again")
+
+
+def test_a_mask_that_stays_on_the_processor_is_refused():
+    class Answer(decoder.Seq2Seq):
+        def forward(self, source, target, source_mask=None):
+            memory, x = self.encoder(source, source_mask), self.embed(target)
+            for block in self.blocks:
+                x = block(x, memory, decoder.causal_mask(target.shape[1]), source_mask)
+            return self.head(self.norm(x))
+
+    verdict = _verdict("Seq2Seq", Answer)
+    assert verdict.state == "wrong"
+    assert "on a graphics card your model would stop" in verdict.headline
+
+
 # --- the mask ------------------------------------------------------------------------------------
 
 
