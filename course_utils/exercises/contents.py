@@ -85,11 +85,11 @@ NOTEBOOKS = {
 RETIRED: dict[str, str] = {
     "projection.batched_shapes": "it is a table of shapes to predict in notebook 01",
     "positions.rope_angles": "it is shown in notebook 04: the angles of the sinusoids once more",
-    "scaling.exact_match_from_digit": "it is a power, p ** n_digits, and notebook 09 writes it out",
-    "sampling.beam_search": "it is now given, and one step of it is sampling.extend_beams",
-    "sampling.epsilon_cutoff": "it is one filter more of the same kind; the package keeps it",
     "encoder.padding_mask": "it is one line that notebook 05 shows",
     "decoder.next_token_logits": "it is `unembed @ h`, which notebook 06 shows",
+    "sampling.beam_search": "it is now given, and one step of it is sampling.extend_beams",
+    "sampling.epsilon_cutoff": "it is one filter more of the same kind; the package keeps it",
+    "scaling.exact_match_from_digit": "it is a power, p ** n_digits, and notebook 09 writes it out",
 }
 """Parts that the course had once, each with what became of it, as a sentence goes on: "it is …"."""
 
