@@ -93,10 +93,7 @@ def solved_core(tmp_path_factory: pytest.TempPathFactory) -> Runner:
     return runner(tmp_path_factory.mktemp("core"), core_only)
 
 
-SHAPED = [path for path in NOTEBOOKS if '"sections"' in path.read_text(encoding="utf-8")]
-
-
-@pytest.mark.parametrize("path", SHAPED, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_core(path: Path, solved_core: Runner) -> None:
     """Nothing that is more is needed by the core, of this notebook or of a later one."""
     process, parts, shown = solved_core(path)
