@@ -51,6 +51,7 @@ def column(x: float, word: str, score: float, share: float) -> str:
             arrow(x, 226, x, 258),
             middle(x, 284, f"{share:.0%}", INK, 18),
             thick(x, 295, 331, share),
+            middle(x + 16, 318, "×", VALUE, 18),
             named(x, 354, f"value {word}", VALUE),
             thick(x, 375, 407, share),
         )
@@ -77,7 +78,7 @@ if __name__ == "__main__":
         row_label(280, "Weights", "softmax: they sum to 1"),
         row_label(354, "Values", "what do I hand over?"),
         row_label(430, "Mixture", "each value × its weight, added"),
-        row_label(496, "Afterwards", "nothing of the word is lost"),
+        row_label(496, "Afterwards", "the old vector is still in it"),
         named(210, 208, "query car", QUERY),
         arrow(262, 208, LEFT - 20, 208, QUERY),
         *map(dots, range(len(WORDS) - 1)),
@@ -87,8 +88,6 @@ if __name__ == "__main__":
         ),
         named((LEFT + LAST) / 2, 430, "what attention brings to car", VALUE, 3 * STEP + WIDE),
         arrow((LEFT + LAST) / 2, 451, (LEFT + LAST) / 2, 475, VALUE),
-        middle(
-            (LEFT + LAST) / 2, 502, "is added to the vector of car, which stays there", GREY, 16
-        ),
+        middle((LEFT + LAST) / 2, 502, "is added to the vector of car", GREY, 16),
     )
     Path(__file__).with_suffix(".svg").write_text(drawing, encoding="utf-8")
