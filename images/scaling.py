@@ -39,8 +39,8 @@ def place(column: int, row: int, name: str, note: str) -> str:
 
 
 def right(column: int, row: int, to_row: int) -> str:
-    """An arrow from a box to one in the next column."""
-    start, end = ROWS[row] + TALL / 2, ROWS[to_row] + TALL / 2
+    """An arrow from a box to one in the next column; from above it ends above the middle."""
+    start, end = ROWS[row] + TALL / 2, ROWS[to_row] + TALL / (2 if row == to_row else 4)
     return arrow(COLUMNS[column] + WIDE[column] + 3, start, COLUMNS[column + 1] - 5, end)
 
 
