@@ -17,11 +17,11 @@ TITLE = "Multi-head attention with four heads"
 DESCRIPTION = (
     "From left to right: the input x goes through three learned maps, w_q, w_k and w_v, which give "
     "queries, keys and values. Each of the three is cut into four heads, drawn as four coloured "
-    "strips. Every head computes its own softmax of scaled scores and mixes its own values. The "
-    "four results are put side by side again and the output map w_o mixes them into the output. "
-    "Below stand the shapes for 8 tokens, d_model 64 and 4 heads: x has 8 by 64 numbers; queries, "
-    "keys and values 4 heads of 8 by 16; the weights of a head 8 by 8 and its result 8 by 16; "
-    "side by side they are 8 by 64 again, and so is y."
+    "strips. Every head takes its own strip of all three, computes its own softmax of scaled "
+    "scores and mixes its own values. The four results are put side by side again and the output "
+    "map w_o mixes them into the output. Below stand the shapes for 8 tokens, d_model 64 and 4 "
+    "heads: x has 8 by 64 numbers; queries, keys and values 4 heads of 8 by 16; the weights of a "
+    "head 8 by 8 and its result 8 by 16; side by side they are 8 by 64 again, and so is y."
 )
 
 
@@ -52,12 +52,16 @@ def learned_map(place: int, name: str, weight: str) -> str:
 
 
 def head(place: int, colour: str) -> str:
-    """What one head does on its own."""
+    """What one head does on its own, with its strip of queries, of keys and of values."""
     y = TOP + ROW * place
     centre = y + 24
+    strip = 13 * place + 6.5  # middle of its strip, from the upper edge of the strips
     return "".join(
         (
-            arrow(330, centre, 366, centre, colour),
+            *(
+                arrow(314, TOP + 10 + 88 * part + strip, 366, centre + 12 * (part - 1), colour)
+                for part in range(len(MAPS))
+            ),
             box(372, y, 228, 48, colour),
             middle(486, y + 21, f"head {place + 1}", colour, 14),
             middle(486, y + 39, "softmax(Q Kᵀ / √d_head) V", colour, 14),
