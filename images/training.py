@@ -74,7 +74,7 @@ def picture() -> str:
         right(1, BELOW),
         arrow(model, BELOW - 3, model, ABOVE + TALL + 5, GREEN),
         text(model + 10, (ABOVE + TALL + BELOW) / 2 + 5, "new weights", GREEN, 15),
-        text(672, 338, "backward: who must change?", BLUE, 16),
+        text(640, 338, "backward: who must change?", BLUE, 16),
         text(18, 338, "orange: what you write in this notebook", ORANGE, 14),
     )
 

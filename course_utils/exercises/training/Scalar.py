@@ -50,6 +50,12 @@ def _zigzag(a: Any, b: Any) -> Any:
     return (e + d) * c + a
 
 
+def _near_then_far(a: Any, b: Any) -> Any:
+    """The sum hears c at once, and once more through its product."""
+    c = a * b
+    return c + c * a
+
+
 def _logs(a: Any, b: Any) -> Any:
     return (a * b).log() * (a + b).log()
 
@@ -66,6 +72,7 @@ FORMULAS: dict[str, tuple[Callable[..., Any], tuple[float, ...]]] = {
     "(a * b).log() * (a + b).log()": (_logs, (1.5, 3.0)),
     "(a.exp() + b.exp() + c.exp()).log() + b * Scalar(-1.0)": (_softmax_loss, (1.0, -0.5, 2.0)),
     "c = a * b; d = c + a; e = d * c; (e + d) * c + a": (_zigzag, (0.7, -1.3)),
+    "c = a * b; c + c * a": (_near_then_far, (1.4, -0.6)),
     "a = a + a, twelve times": (_doubled, (1.0,)),
     "a + b * c, where c does not matter": (lambda a, b, c: a + b * c, (1.0, 0.0, 4.0)),
 }
@@ -288,6 +295,49 @@ class BreadthFirst(_Right):
                 found.append(number)
                 waiting += number.parents
         return found
+
+
+@exercise.mistake(
+    "A number passes its gradient on before it has heard from all that use it: you append it "
+    "before its parents. Visit the parents first, append the number, and walk from the end."
+)
+class NumberBeforeItsParents(_Right):
+    def order(self):
+        return super().order()[::-1]
+
+    def visit(self, found):
+        if self not in found:
+            found.append(self)
+            for parent in self.parents:
+                parent.visit(found)
+
+
+@exercise.mistake(
+    "You call `backward` of the parents, and each of them sets its own `grad` to 1. Only the end's "
+    "is 1. Put all numbers in order first, then walk that order once."
+)
+class CallsBackwardOfParents(_Right):
+    def backward(self):
+        self.grad = 1.0
+        for parent, slope in zip(self.parents, self.slopes, strict=True):
+            self.tell(parent, slope, self)
+            parent.backward()
+
+
+@exercise.mistake(
+    "You go on to the parents each time a number hears something, with all that it has heard so "
+    "far: its first message is passed on twice. Put all numbers in order first, then walk that "
+    "order once."
+)
+class GoesOnAtOnce(_Right):
+    def backward(self):
+        self.grad = 1.0
+        self.go_on()
+
+    def go_on(self):
+        for parent, slope in zip(self.parents, self.slopes, strict=True):
+            self.tell(parent, slope, self)
+            parent.go_on()
 
 
 @exercise.mistake(
