@@ -555,7 +555,7 @@ def test_changes_that_never_end_are_given_up() -> None:
 
 
 def test_what_a_call_returned_may_not_change_later() -> None:
-    source = """kept = torch.zeros(99, 99, dtype=torch.bool)
+    source = """kept = torch.zeros(3000, 3000, dtype=torch.bool)
 
 
 def causal_mask(n_query, n_key=None):
