@@ -19,6 +19,7 @@ NOT_ASKED = {
     "positions.apply_rope#d1": "angles in the dtype of x; the text does not say in which",
     "sampling.penalise#d2": "bfloat16 becomes float32, as it does in ours",
     "sampling.KVCache#t4": "right values, and slower",
+    "sampling.extend_beams#w4": "fewer texts, where all that is left out has no chance",
 }
 """Taken for wrong by who wrote them, and accepted: the reason."""
 

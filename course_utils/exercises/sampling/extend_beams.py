@@ -65,6 +65,7 @@ def cases() -> list[Case]:
         random("one beam is far ahead", 4, 2, 5, 4, spread=40.0),
         random("beams of one token", 3, 1, 6, 4),
         random("as many beams as tokens", 5, 6, 5, 8),
+        case("long texts", two, totals - 150, logs, 3),
         case("all from the first", two.repeat(2, 1)[:3], torch.zeros(3), tied, 4),
     ]
 
