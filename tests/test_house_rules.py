@@ -113,6 +113,15 @@ def test_its_minutes_folds_and_list_are_right(path: Path) -> None:
 
 
 @each_notebook
+def test_the_readme_says_how_long_it_takes(path: Path) -> None:
+    found = shape.sections(nbformat.read(path, as_version=4))
+    core, more = shape.minutes(found, "core"), shape.minutes(found, "more")
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    said = re.search(rf"notebooks/{path.name}\).*\| (\d+) \| (\d+) \|", readme)
+    assert said and (int(said[1]), int(said[2])) == (core, core + more)
+
+
+@each_notebook
 def test_its_pictures_exist_and_have_a_text_alternative(path: Path) -> None:
     prose = "\n".join(cells(path, "markdown"))
     for alternative, target in re.findall(r"!\[(.*?)\]\((.*?)\)", prose):
