@@ -156,6 +156,35 @@ def divides_by_the_beams(beams, totals, log_p, n_best):
     return torch.cat((beams[order // len(beams)], order[:, None] % len(beams)), 1), best
 
 
+@exercise.mistake(
+    "You have the two parts of the index the wrong way round: `//` says which beam, `%` which "
+    "token."
+)
+def beam_and_token_exchanged(beams, totals, log_p, n_best):
+    best, order = (totals[:, None] + log_p).flatten().topk(min(n_best, log_p.numel()))
+    vocabulary = log_p.shape[1]
+    return torch.cat((beams[order % vocabulary], order[:, None] // vocabulary), 1), best
+
+
+@exercise.mistake(
+    "What you put behind the beams is the place in the flat list. It counts through all beams: the "
+    "token is what is left of it, `% vocabulary`."
+)
+def place_for_a_token(beams, totals, log_p, n_best):
+    best, order = (totals[:, None] + log_p).flatten().topk(min(n_best, log_p.numel()))
+    return torch.cat((beams[order // log_p.shape[1]], order[:, None]), 1), best
+
+
+@exercise.mistake(
+    "You take the best of each row, so that the beams never compete. Flatten first: `topk` looks "
+    "along the last axis alone."
+)
+def without_flattening(beams, totals, log_p, n_best):
+    vocabulary = log_p.shape[1]
+    best, order = (totals[:, None] + log_p).topk(min(n_best, vocabulary))
+    return torch.cat((beams[order // vocabulary], (order % vocabulary)[:, None]), 1), best
+
+
 @exercise.mistake("You put the new token in front of its beam. It comes last.")
 def token_in_front(beams, totals, log_p, n_best):
     texts, sums = _by_hand(beams, totals, log_p, n_best)
