@@ -49,29 +49,29 @@ def whole(y: float) -> str:
         if place < len(PARTS):
             colour = INK if place in (0, 4, 5) else BLUE
             pieces += [
-                arrow(x - 14, y, x + 18, y),
-                label(x + step / 2, y, PARTS[place], colour, 96),
+                arrow(x - 12, y, x + 12, y),
+                label(x + step / 2, y, PARTS[place], colour, 108),
             ]
-    pieces.append(arrow(RIGHT - 18, y, RIGHT + 12, y))
+    pieces.append(arrow(RIGHT - 12, y, RIGHT + 12, y))
     return "".join(pieces)
 
 
 def branch(x: float, y: float, names: tuple[str, ...], colour: str) -> str:
     """What leaves the stream at x, passes through boxes below it and is added back."""
-    below, ends = y + 82, x + 136 * len(names)
-    down = f'<path d="M{x} {y}V{below}H{x + 22}" fill="none" stroke="{INK}" stroke-width="1.5"/>'
+    below, end = y + 82, x + 34 + 148 * len(names)
+    down = f'<path d="M{x} {y}V{below}H{x + 8}" fill="none" stroke="{INK}" stroke-width="1.5"/>'
     boxes = []
     for place, name in enumerate(names):
-        centre = x + 80 + 134 * place
+        centre = x + 86 + 148 * place
         shade = GREEN if name == "norm" else colour
         boxes += [
-            arrow(centre - 76, below, centre - 58, below),
-            label(centre, below, name, shade, 112),
+            arrow(centre - 86, below, centre - 62, below),
+            label(centre, below, name, shade, 124),
         ]
-    last = x + 80 + 134 * (len(names) - 1) + 57
-    out = f'<path d="M{last} {below}H{ends + 30}" fill="none" stroke="{INK}" stroke-width="1.5"/>'
-    up = arrow(ends + 30, below, ends + 30, y + 18)
-    return down + "".join(boxes) + out + up + plus(ends + 30, y)
+    last = x + 148 * len(names)
+    out = f'<path d="M{last} {below}H{end}" fill="none" stroke="{INK}" stroke-width="1.5"/>'
+    up = arrow(end, below, end, y + 18)
+    return down + "".join(boxes) + out + up + plus(end, y)
 
 
 def pre_norm(y: float) -> str:
