@@ -6,7 +6,7 @@ Run `python images/positional_encoding.py` to write the picture again.
 import math
 from pathlib import Path
 
-from drawing import BLUE, GREEN, GREY, INK, ORANGE, PALE, PURPLE, arrow, box, middle, page, text
+from drawing import BLUE, GREEN, GREY, INK, ORANGE, PALE, PURPLE, arrow, box, middle, page
 
 HANDS = ((BLUE, "1 radian"), (ORANGE, "1/10"), (GREEN, "1/100"), (PURPLE, "1/1000"))
 WORDS = ("The", "car", "is", "red")
@@ -62,15 +62,17 @@ def picture() -> str:
         DESCRIPTION,
         middle(40, 36, "place", GREY, 14),
         middle(135, 36, "word", GREY, 14),
-        middle(FIRST + 1.5 * NEXT, 36, "position: four hands, turn per word", GREY, 14),
+        middle(
+            FIRST + 1.5 * NEXT, 36, "place: four hands, and how far each turns per word", GREY, 14
+        ),
         middle(766, 36, "what goes into the first layer", GREY, 14),
         *(
             middle(FIRST + NEXT * hand, 62, speed, colour, 14)
             for hand, (colour, speed) in enumerate(HANDS)
         ),
         *(row(place, word) for place, word in enumerate(WORDS)),
-        text(
-            FIRST - RADIUS,
+        middle(
+            FIRST + 1.5 * NEXT,
             HEIGHT - 18,
             "each hand: two numbers, sine and cosine of its angle",
             INK,
