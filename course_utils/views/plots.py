@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from jaxtyping import Bool, Float
 from matplotlib.axes import Axes
-from matplotlib.colors import Colormap, Normalize
+from matplotlib.colors import Colormap, Normalize, PowerNorm
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -167,7 +167,9 @@ def _scale(shown: np.ma.MaskedArray) -> tuple[Normalize, Colormap]:
     values = shown.compressed() if shown.count() else np.zeros(1)
     largest = float(np.abs(values).max()) or 1.0
     signed = values.min() < 0
-    return Normalize(-largest if signed else 0.0, largest), SIGNED if signed else HEAT
+    if signed:
+        return Normalize(-largest, largest), SIGNED
+    return PowerNorm(0.5, 0.0, largest), HEAT  # as in `explore`: 1 % can be told from 0
 
 
 def _label(axis: Axes, layout: Layout) -> None:
@@ -190,5 +192,6 @@ def _write_values(axis: Axes, head: np.ma.MaskedArray, norm: Normalize) -> None:
     largest = norm.vmax or 1.0
     for (row, column), value in np.ndenumerate(head):
         if not np.ma.getmaskarray(head)[row, column]:
-            colour = "white" if abs(value) > 0.5 * largest else "black"
+            dark = norm(value) if norm.vmin == 0 else abs(value) / largest
+            colour = "white" if dark > 0.5 else "black"
             axis.text(column, row, f"{value:.2f}", ha="center", va="center", color=colour, size=8)
