@@ -15,12 +15,13 @@ FEED_Y, FIRST_Y = 490, 372  # the tokens at the bottom, and the upper edge of th
 TITLE = "An encoder, a decoder that reads its output, and a decoder on its own"
 DESCRIPTION = (
     "Three stacks, drawn from the tokens at the bottom upwards. Left, an encoder block: "
-    "self-attention over all tokens, then feed-forward. Middle, the block of an encoder-decoder: "
+    "self-attention over all tokens, then feed-forward; a last norm makes the "
+    "memory. Middle, the block of an encoder-decoder: "
     "self-attention with a causal mask, then cross-attention, whose keys and values come from the "
     "encoder's output and whose queries come from the decoder, then feed-forward. Right, the block "
     "of a GPT: self-attention with a causal mask, then feed-forward, and no cross-attention. Both "
     "decoders read their own text shifted by one, and end with a head that scores the next token. "
-    "What differs from the encoder is orange: the mask, the cross-attention, the head, the shift."
+    "What differs from the encoder is orange: the mask, the cross-attention, the head."
 )
 
 
@@ -79,16 +80,19 @@ def column(x: float, title: str, tokens: str, places: int) -> str:
     )
 
 
-def memory(start: float, end: float) -> str:
-    """The way of keys and values from the top of the encoder into the decoder's second step."""
-    y = FIRST_Y - STEP + 25
-    top = FIRST_Y - STEP - 60
+def memory(x: float, end: float) -> str:
+    """What the encoder ends with, and the way of keys and values into the decoder's second step."""
+    y, into = FIRST_Y - 2 * STEP - 18, FIRST_Y - STEP + 25
+    edge, turn = x + WIDE, x + WIDE + 60
     return "".join(
         (
-            f'<path d="M{start} {FIRST_Y - STEP - 2}V{top}H{start + 135}V{y}" fill="none"'
+            arrow(x + WIDE / 2, y + 85, x + WIDE / 2, y + 44),
+            box(x, y, WIDE, 40),
+            middle(x + WIDE / 2, y + 26, "norm: the memory", INK, 15),
+            f'<path d="M{edge + 1} {y + 20}H{turn}V{into}" fill="none"'
             f' stroke="{ORANGE}" stroke-width="1.5"/>',
-            arrow(start + 135, y, end - 4, y, ORANGE),
-            middle(start + 70, top - 10, "keys, values", ORANGE, 14),
+            arrow(turn, into, end - 4, into, ORANGE),
+            middle(turn - 4, y + 8, "keys, values", ORANGE, 13),
         )
     )
 
@@ -104,7 +108,7 @@ def picture() -> str:
         column(left, "encoder", "source: march 3, 1984", 2),
         sublayer(left, 0, "self-attention", "all tokens look at all"),
         sublayer(left, 1, "feed-forward", "each token alone"),
-        memory(left + WIDE / 2, centre),
+        memory(left, centre),
         column(centre, "decoder that reads it", "target so far: 1984-0", 3),
         sublayer(centre, 0, "self-attention", "causal mask", ORANGE),
         sublayer(centre, 1, "cross-attention", "queries from here", ORANGE),
