@@ -145,6 +145,11 @@ EQUIVALENT: dict[str, dict[str, str]] = {
     "decoder.GPT": {
         "ids.shape[1] → ids.shape[-1]": TWO_AXES,
     },
+    "decoder.Seq2Seq": {
+        "target.shape[1] → target.shape[-1]": TWO_AXES,
+        "causal_mask(target.shape[1]).to(target.device) → "
+        "causal_mask(target.shape[1]).to(source.device)": ONE_DEVICE,
+    },
     "training.cross_entropy": {
         "chosen = logits.gather(-1, targets[:, None])[:, 0] → "
         "chosen = logits.gather(-1, targets[:, None])": ONE_COLUMN,
