@@ -137,6 +137,11 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "Scalar(self.value + other.value, (self, other), (1.0, 1.0)) → "
         "Scalar(self.value + other.value, (other, self), (1.0, 1.0))": "both slopes of a sum are 1",
     },
+    "decoder.Seq2Seq": {
+        "target.shape[1] → target.shape[-1]": TWO_AXES,
+        "causal_mask(target.shape[1]).to(target.device) → "
+        "causal_mask(target.shape[1]).to(source.device)": ONE_DEVICE,
+    },
     "training.cross_entropy": {
         "chosen = logits.gather(-1, targets[:, None])[:, 0] → "
         "chosen = logits.gather(-1, targets[:, None])": ONE_COLUMN,
