@@ -166,8 +166,8 @@ def only_whole_numbers(f: Function, d: int) -> bool:
 
 
 @exercise.mistake(
-    "Your vectors are too small: a function that bends only beyond 10 looks linear to them. Try "
-    "large ones as well, such as `100 * torch.randn(d)`."
+    "What decides in the end are small vectors: a function that bends only beyond 10 looks linear "
+    "to them. Try large ones as well, such as `100 * torch.randn(d)`, and let every try count."
 )
 def only_small_vectors(f: Function, d: int) -> bool:
     return all(_both(f, *torch.randn(2, d)) for _ in range(9))

@@ -69,7 +69,9 @@ def cases() -> list[Case]:
         )
         arguments = {"key": key, "value": value, "context": context, "cuts": cuts, "rows": rows}
         calls = f"KVCache({context}), then update with the tokens up to {', '.join(map(str, cuts))}"
-        return Case(title, arguments, _cut_by_hand, _read_in_pieces, calls)
+        each = [f"What `update` gives as {name}" for _ in cuts for name in ("keys", "values")]
+        values = (*each, "`length`")
+        return Case(title, arguments, _cut_by_hand, _read_in_pieces, calls, values)
 
     shape = (2, 3, 7, 4)
     return [

@@ -141,7 +141,10 @@ def once_per_occurrence(logits, ids, repetition=1.0, presence=0.0, frequency=0.0
     return _penalised(logits, counts, repetition**counts, presence, frequency)
 
 
-@exercise.mistake("You subtract `frequency` once. Multiply it with how often the token was said.")
+@exercise.mistake(
+    "A token that was said several times is counted once for `frequency`. Multiply it with how "
+    "often it was said; note that `counts[ids] += 1` adds 1 to a place once, however often named."
+)
 def counts_once_for_frequency(logits, ids, repetition=1.0, presence=0.0, frequency=0.0):
     once = _how_often(logits, ids).clamp_max(1)
     return _penalised(logits, once, repetition, presence, frequency)

@@ -97,7 +97,10 @@ def drops_the_last(logits, k):
     return logits.masked_fill(logits <= weakest, -math.inf)
 
 
-@exercise.mistake("You keep k + 1 tokens: counting begins at 0.")
+@exercise.mistake(
+    "You keep k + 1 tokens. In a list, the k-th best stands at place k - 1; `kthvalue` counts "
+    "from 1."
+)
 def keeps_one_more(logits, k):
     return _top_k_by_hand(logits, k + 1)
 
