@@ -223,7 +223,6 @@ def frozen() -> list[dict[str, Any]]:
         "feed_forward",
         "norm",
         "head",
-        "swapped",
     ):
         for seed in SEEDS:
             model = gpt(RECALL, 32, 1, 16, seed)
@@ -232,9 +231,6 @@ def frozen() -> list[dict[str, Any]]:
                 parameter.requires_grad = still not in each
                 if name == "no attention" and "w_o" in each:
                     nn.init.zeros_(parameter)
-            if name == "swapped":
-                attend: Any = model.blocks[0].attention
-                attend.w_q, attend.w_k = attend.w_k, attend.w_q
             losses = run(model, recall_batches(seed), flat(1e-2, 120), betas=(0.9, 0.99))
             found.append({"frozen": name, "seed": seed, "end": end(losses)})
     return found
