@@ -326,6 +326,19 @@ def test_a_factor_has_the_name_of_a_size() -> None:
     assert "1/√16, the size of axis 1 of `query`" in relation(MATRIX, MATRIX / 4, arguments)
 
 
+def test_where_numbers_leave_the_computation() -> None:
+    verdict = told(
+        "projection.dot_and_cosine",
+        """
+        of_a = torch.tensor([row.norm().item() for row in a], dtype=a.dtype)
+        of_b = torch.tensor([row.norm().item() for row in b], dtype=b.dtype)
+        return a @ b.T, a @ b.T / (of_a[:, None] * of_b).clamp_min(1e-8)
+        """,
+    )
+    assert (verdict.way, verdict.expression) == ("entry", "row.norm().item()"), verdict
+    assert "no gradient comes back" in verdict.says
+
+
 def test_a_factor_that_may_be_the_size_of_two_axes_names_none() -> None:
     arguments = {"query": torch.zeros(16, 16)}
     assert relation(MATRIX, MATRIX / 4, arguments).endswith("times 1/√16.")
