@@ -346,6 +346,7 @@ def with_names(node: ast.AST, names: Iterable[str]) -> Iterator[ast.AST]:
 
 
 NEW_TENSORS = ("arange", "empty", "eye", "full", "ones", "tensor", "zeros")
+OF_ALL_AXES = ("all", "any", "argmax", "argmin", "squeeze")
 KINDS_OF_RESULT = ("tuple", "list", "int", "float", "bool")
 
 
@@ -358,6 +359,10 @@ def _amended_calls(node: ast.Call) -> Iterator[ast.AST]:
         if not node.args and "dim" not in given:
             yield from (_keyword(node, "dim", dim) for dim in (-1, 0, 1, -2))
             yield _with(_keyword(node, "dim", -1), keywords=_both(node, -1))
+    if name in OF_ALL_AXES and "dim" not in given and _names_no_axis(node):
+        yield from (_keyword(node, "dim", dim) for dim in (-1, 0, 1))
+        if name != "squeeze":
+            yield _with(_keyword(node, "dim", -1), keywords=_both(node, -1))
     if name in ("var", "std") and not given & {"unbiased", "correction"}:
         yield _keyword(node, "unbiased", False)
     if name in ("softmax", "log_softmax", "cumsum", "cat", "stack") and "dim" not in given:
@@ -367,6 +372,12 @@ def _amended_calls(node: ast.Call) -> Iterator[ast.AST]:
         if name in kin:
             known = OTHER_FUNCTIONS.get(name, ())
             yield from (_named(node, one) for one in sorted(kin - {name, *known}))
+
+
+def _names_no_axis(node: ast.Call) -> bool:
+    """`x.any()` and `torch.any(x)`."""
+    of_torch = isinstance(node.func, ast.Attribute) and ast.unparse(node.func.value) == "torch"
+    return len(node.args) == int(of_torch)
 
 
 def all_alike(nodes: list[ast.Call]) -> Iterator[list[ast.AST]]:
