@@ -35,7 +35,7 @@ def files(*endings: str) -> list[Path]:
     found = [path for folder in OURS for path in (REPOSITORY / folder).rglob("*")]
     found += [
         *REPOSITORY.glob("*"),
-        *REPOSITORY.glob(".github/workflows/*"),
+        *(REPOSITORY / ".github" / "workflows").glob("*"),
         REPOSITORY / ".ci/run",
     ]
     return sorted(path for path in found if path.is_file() and path.name.endswith(endings))
@@ -96,7 +96,7 @@ def test_its_core_can_be_finished(path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
     found = shape.sections(notebook)
     assert len(notebook.cells) <= 120
-    assert sum(map(shape.words, notebook.cells)) <= 5000
+    assert shape.length(notebook) <= 5000
     assert shape.minutes(found, "core") <= LONG.get(path.stem[:2], 90)
 
 

@@ -43,12 +43,18 @@ class Section:
 
 
 def words(cell: NotebookNode) -> int:
-    """Words of prose; code, pictures, addresses and what is written here do not count."""
+    """Words to read; code, pictures, addresses and what is written here do not count."""
     if cell.cell_type != "markdown" or LIST_TAG in cell.metadata.get("tags", []):
         return 0
     prose = re.sub(r"```.*?```", "", cell.source, flags=re.DOTALL)
     prose = HEADING.sub(r"\1 \2", prose)
     return len(re.sub(r"\]\([^)]*\)|<[^>]*>", " ", prose).split())
+
+
+def length(notebook: NotebookNode) -> int:
+    """Everything between blanks in the prose: what the limit of a notebook counts."""
+    prose = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+    return sum(len(source.split()) for source in prose)
 
 
 def lines(cell: NotebookNode) -> int:
@@ -139,8 +145,9 @@ def list_of(found: list[Section]) -> str:
 def row(path: Path) -> str:
     """Cells, words, lines of code, exercises, and minutes of core and whole."""
     notebook = nbformat.read(path, as_version=4)
-    counts: list[Callable[[NotebookNode], int]] = [words, lines, is_exercise]
-    numbers = [len(notebook.cells), *(sum(map(count, notebook.cells)) for count in counts)]
+    counts: list[Callable[[NotebookNode], int]] = [lines, is_exercise]
+    numbers = [len(notebook.cells), length(notebook)]
+    numbers += [sum(map(count, notebook.cells)) for count in counts]
     try:
         found = sections(notebook)
     except ValueError as error:
