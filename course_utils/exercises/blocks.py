@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from course_utils.exercises import layers
-from course_utils.exercises.exercise import Case, Part
+from course_utils.exercises.exercise import Case, Exercise, Part
 
 GIVEN = (
     *("x", "memory", "ids", "mask", "self_mask", "memory_mask"),
@@ -31,6 +31,18 @@ class MeanAttention(nn.Module):
         visible = x.new_ones(x.shape[0], 1, x.shape[1], memory.shape[1])
         visible = visible if mask is None else visible.masked_fill(~mask, 0)
         return (visible / visible.sum(-1, keepdim=True))[:, 0] @ memory
+
+
+class MeanBlock(nn.Module):
+    """Adds to every token the mean of those that it may look at."""
+
+    def __init__(self, factor: float):
+        super().__init__()
+        self.attention = MeanAttention()
+        self.factor = factor
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        return x + self.factor * self.attention(x, mask=mask)
 
 
 def causal(n_tokens: int) -> Tensor:
@@ -75,3 +87,65 @@ def use(
     for call in earlier:
         layers.call(layer, {name: -weight for name, weight in weights.items()}, **call)
     return layers.call(layer, weights, **given)
+
+
+# --- a stack that is run in a wrong way ----------------------------------------------------------
+
+
+def no_blocks(self, x, mask):
+    return x
+
+
+def first_block_only(self, x, mask):
+    return self.blocks[0](x, mask) if len(self.blocks) else x
+
+
+def last_block_only(self, x, mask):
+    result = x
+    for block in self.blocks:
+        result = block(x, mask)
+    return result
+
+
+def blocks_reversed(self, x, mask):
+    for block in reversed(self.blocks):
+        x = block(x, mask)
+    return x
+
+
+def same_block_again(self, x, mask):
+    for _ in self.blocks:
+        x = self.blocks[0](x, mask)
+    return x
+
+
+def adds_blocks(self, x, mask):
+    for block in self.blocks:
+        x = x + block(x, mask)
+    return x
+
+
+WRONG_RUNS: dict[Callable[..., Tensor], str] = {
+    no_blocks: "You never call the blocks: every token stays alone.",
+    first_block_only: ("You return from inside the loop, or use one block: the others never run."),
+    last_block_only: (
+        "Every block of yours reads the embedding, so only the last one counts. Give each block "
+        "what the one before it returned: `x = block(x, mask)`."
+    ),
+    blocks_reversed: (
+        "Your blocks run from the last to the first. Go through `self.blocks` in their order."
+    ),
+    same_block_again: (
+        "You run the first block again and again. Use the block that the loop gives you."
+    ),
+    adds_blocks: (
+        "You add the block's output to the stream. The block has done that already: write "
+        "`x = block(x, mask)`."
+    ),
+}
+
+
+def add_wrong_runs(exercise: Exercise, right: type[nn.Module]) -> None:
+    """The mistakes of running a stack, as versions of a right class that does it in `run`."""
+    for run, says in WRONG_RUNS.items():
+        exercise.mistake(says)(type(run.__name__, (right,), {"run": run}))

@@ -285,59 +285,7 @@ class ForgotHead(MaskedInSteps):
         return self.norm(x)
 
 
-@exercise.mistake("You never call the blocks. Every token is then continued without its context.")
-class NoBlocks(MaskedInSteps):
-    def run(self, x, mask):
-        return x
-
-
-@exercise.mistake("You return from inside the loop, or use one block: the others never run.")
-class FirstBlockOnly(MaskedInSteps):
-    def run(self, x, mask):
-        for block in self.blocks[:1]:
-            x = block(x, mask)
-        return x
-
-
-@exercise.mistake(
-    "Every block of yours reads the embedding, so only the last one counts. Give each "
-    "block what the one before it returned: `x = block(x, mask)`."
-)
-class LastBlockOnly(MaskedInSteps):
-    def run(self, x, mask):
-        result = x
-        for block in self.blocks:
-            result = block(x, mask)
-        return result
-
-
-@exercise.mistake(
-    "Your blocks run from the last to the first. Go through `self.blocks` in their order."
-)
-class BlocksReversed(MaskedInSteps):
-    def run(self, x, mask):
-        for block in reversed(self.blocks):
-            x = block(x, mask)
-        return x
-
-
-@exercise.mistake("You run the first block again and again. Use the block that the loop gives you.")
-class SameBlockAgain(MaskedInSteps):
-    def run(self, x, mask):
-        for _ in self.blocks:
-            x = self.blocks[0](x, mask)
-        return x
-
-
-@exercise.mistake(
-    "You add the block's output to the stream. The block has done that already: write "
-    "`x = block(x, mask)`."
-)
-class AddsBlocks(MaskedInSteps):
-    def run(self, x, mask):
-        for block in self.blocks:
-            x = x + block(x, mask)
-        return x
+blocks.add_wrong_runs(exercise, MaskedInSteps)
 
 
 @exercise.alternative

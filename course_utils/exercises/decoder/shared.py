@@ -11,22 +11,10 @@ from course_utils.positions import InputEmbedding, LearnedPositions
 from course_utils.projection import Embedding, Linear
 
 
-class MeanBlock(nn.Module):
-    """Adds to every token the mean of those that it may look at."""
-
-    def __init__(self, factor: float):
-        super().__init__()
-        self.attention = blocks.MeanAttention()
-        self.factor = factor
-
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        return x + self.factor * self.attention(x, mask=mask)
-
-
 def small_gpt_modules(factors: tuple[float, ...]) -> dict[str, nn.Module]:
     return {
         "embed": Embedding(4, 3),
-        "blocks": nn.ModuleList(MeanBlock(factor) for factor in factors),
+        "blocks": nn.ModuleList(blocks.MeanBlock(factor) for factor in factors),
         "norm": encoder.LayerNorm(3),
         "head": Linear(3, 4, bias=False),
     }
@@ -119,7 +107,7 @@ SMALL_SEQ2SEQ = {
 
 def small_seq2seq_modules(factors: tuple[float, ...]) -> dict[str, nn.Module]:
     return {
-        "encoder": encoder.Encoder(Embedding(3, 2), [MeanBlock(2.0)], nn.Identity()),
+        "encoder": encoder.Encoder(Embedding(3, 2), [blocks.MeanBlock(2.0)], nn.Identity()),
         "embed": Embedding(3, 2),
         "blocks": nn.ModuleList(MeanDecoderBlock(factor) for factor in factors),
         "norm": encoder.LayerNorm(2),

@@ -25,20 +25,8 @@ exercise = Exercise(
 )
 
 
-class _MeanBlock(nn.Module):
-    """Adds to every token the mean of those that it may look at."""
-
-    def __init__(self, factor: float):
-        super().__init__()
-        self.attention = blocks.MeanAttention()
-        self.factor = factor
-
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        return x + self.factor * self.attention(x, mask=mask)
-
-
 def _small_modules(factors: Sequence[float]) -> dict[str, nn.Module]:
-    stack = nn.ModuleList(_MeanBlock(factor) for factor in factors)
+    stack = nn.ModuleList(blocks.MeanBlock(factor) for factor in factors)
     return {"embed": Embedding(4, 3), "blocks": stack, "norm": nn.Tanh()}
 
 
@@ -235,59 +223,7 @@ class NormInEveryBlock(EncodesInSteps):
         return x
 
 
-@exercise.mistake("You never call the blocks: every token stays alone.")
-class NoBlocks(EncodesInSteps):
-    def run(self, x, mask):
-        return x
-
-
-@exercise.mistake("You return from inside the loop, or use one block: the others never run.")
-class FirstBlockOnly(EncodesInSteps):
-    def run(self, x, mask):
-        for block in self.blocks[:1]:
-            x = block(x, mask)
-        return x
-
-
-@exercise.mistake(
-    "Every block of yours reads the embedding, so only the last one counts. Give each block what "
-    "the one before it returned: `x = block(x, mask)`."
-)
-class LastBlockOnly(EncodesInSteps):
-    def run(self, x, mask):
-        result = x
-        for block in self.blocks:
-            result = block(x, mask)
-        return result
-
-
-@exercise.mistake(
-    "Your blocks run from the last to the first. Go through `self.blocks` in their order."
-)
-class BlocksReversed(EncodesInSteps):
-    def run(self, x, mask):
-        for block in reversed(self.blocks):
-            x = block(x, mask)
-        return x
-
-
-@exercise.mistake("You run the first block again and again. Use the block that the loop gives you.")
-class SameBlockAgain(EncodesInSteps):
-    def run(self, x, mask):
-        for _ in self.blocks:
-            x = self.blocks[0](x, mask)
-        return x
-
-
-@exercise.mistake(
-    "You add the block's output to the stream. The block has done that already: write "
-    "`x = block(x, mask)`."
-)
-class AddsBlocks(EncodesInSteps):
-    def run(self, x, mask):
-        for block in self.blocks:
-            x = x + block(x, mask)
-        return x
+blocks.add_wrong_runs(exercise, EncodesInSteps)
 
 
 @exercise.mistake(
