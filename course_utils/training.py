@@ -47,7 +47,8 @@ class Scalar:
     def backward(self) -> None:
         """Add d self / d number to `grad` of every number that this one was made of.
 
-        Its own is 1. A number passes its gradient on once it has heard from all that use it.
+        Its own is 1. A number passes its gradient on once it has heard from all that use it. Two
+        formulas may share the numbers that they begin with, and no others.
         """
         order: list[Scalar] = []
         seen: set[Scalar] = set()

@@ -10,18 +10,17 @@ probability is exact, and with it the lowest loss that any model can reach.
 
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import NamedTuple
 
-import torch
 from jaxtyping import Int
 from torch import Tensor
 
 from course_utils.corpora import choices
 from course_utils.corpora import story_grammar as grammar
-from course_utils.corpora.words import Words, refuse_text
+from course_utils.corpora.words import Words, nats_of, refuse_text, rows_of
 
 START, END = "<bos>", "<end>"  # <end> is a token of its own behind the last full stop
 LONGEST = 125  # words of the longest story
@@ -212,22 +211,11 @@ def batch(seed: int, step: int, n_rows: int, n_tokens: int) -> Int[Tensor, "n_ro
     The arguments alone decide what is drawn, so training can go on at any step. Every row begins
     with a story, so that nobody has to guess what was told before.
     """
-    if n_tokens < 1:
-        raise ValueError(f"n_tokens must be at least 1, got {n_tokens}")
-    random = Random(f"{seed} {step}")
-    return torch.tensor([_row(random, n_tokens) for _ in range(n_rows)], dtype=torch.long)
+    return rows_of(_told, seed, step, n_rows, n_tokens)
 
 
-def _row(random: Random, n_tokens: int) -> list[int]:
-    row: list[int] = []
-    while len(row) < n_tokens:
-        words = _to_train_on(random)
-        row += [
-            _WORDS_AS_NUMBERS.id_of[START],
-            *map(_WORDS_AS_NUMBERS.id_of.__getitem__, words),
-            _WORDS_AS_NUMBERS.id_of[END],
-        ]
-    return row[:n_tokens]
+def _told(random: Random) -> Iterable[int]:
+    return map(_WORDS_AS_NUMBERS.id_of.__getitem__, (START, *_to_train_on(random), END))
 
 
 def _to_train_on(random: Random) -> list[str]:
@@ -250,13 +238,7 @@ def floor(stories: Sequence[Sequence[str]]) -> Floor:
     <end> is a token and <bos> is not predicted. For characters a story is the line `text(words)`,
     its line break included.
     """
-    if not stories:
-        raise ValueError("stories is empty: there is nothing to take the mean of")
-    nats = 0.0
-    for index, words in enumerate(stories):
-        nats -= (cost := log_probability(words))
-        if cost == -math.inf:
-            raise ValueError(f"stories: story {index} is none of ours: {' '.join(words[:12])} …")
+    nats = nats_of("stories", stories, log_probability)
     n_tokens = sum(len(words) + 1 for words in stories)
     return Floor(nats / n_tokens, nats / sum(map(n_characters, stories)))
 

@@ -13,7 +13,7 @@ the lowest loss that any model can reach.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from random import Random
 from typing import NamedTuple
 
@@ -24,7 +24,7 @@ from torch import Tensor
 
 from course_utils.corpora import village_grammar as grammar
 from course_utils.corpora.village_words import END, ID_OF, NAMES, START, STOPS, TOPICS, VOCABULARY
-from course_utils.corpora.words import Words, refuse_text
+from course_utils.corpora.words import Words, nats_of, refuse_text, rows_of
 
 _WORDS_AS_NUMBERS = Words(VOCABULARY, "village")
 encode, decode = _WORDS_AS_NUMBERS.encode, _WORDS_AS_NUMBERS.decode
@@ -196,17 +196,11 @@ def batch(seed: int, step: int, n_rows: int, n_tokens: int) -> Int[Tensor, "n_ro
     The arguments alone decide what is drawn, so training can go on at any step. Every row begins
     with a text.
     """
-    if n_tokens < 1:
-        raise ValueError(f"n_tokens must be at least 1, got {n_tokens}")
-    random = Random(f"{seed} {step}")
-    return torch.tensor([_row(random, n_tokens) for _ in range(n_rows)], dtype=torch.long)
+    return rows_of(_told, seed, step, n_rows, n_tokens)
 
 
-def _row(random: Random, n_tokens: int) -> list[int]:
-    row: list[int] = []
-    while len(row) < n_tokens:
-        row += map(ID_OF.__getitem__, (START, *sample(random), END))
-    return row[:n_tokens]
+def _told(random: Random) -> Iterable[int]:
+    return map(ID_OF.__getitem__, (START, *sample(random), END))
 
 
 class Floor(NamedTuple):
@@ -220,11 +214,4 @@ def floor(texts: Sequence[Sequence[str]]) -> Floor:
 
     <end> is a token and <bos> is not predicted. No model can do better, except by luck.
     """
-    if not texts:
-        raise ValueError("texts is empty: there is nothing to take the mean of")
-    nats = 0.0
-    for index, words in enumerate(texts):
-        nats -= (found := log_probability(words))
-        if found == -math.inf:
-            raise ValueError(f"texts: text {index} is none of ours: {' '.join(words[:12])} …")
-    return Floor(nats / sum(len(words) + 1 for words in texts))
+    return Floor(nats_of("texts", texts, log_probability) / sum(len(words) + 1 for words in texts))

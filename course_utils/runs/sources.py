@@ -199,6 +199,8 @@ def kept(settings: dict[str, Any]) -> Corpus:
     if settings["corpus"] == TextFile.name:
         characters = text.Characters(settings["characters"])
         return TextFile(settings["path"], characters, settings["text_checksum"])
+    if settings["corpus"] not in TOLD:
+        raise ValueError(f"settings: there is no corpus {settings['corpus']!r} any more")
     corpus = TOLD[settings["corpus"]]()
     if settings["words_checksum"] != corpus.settings()["words_checksum"]:
         raise ValueError(f"settings: they are of a corpus {corpus.name!r} that had other words")

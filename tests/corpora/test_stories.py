@@ -469,7 +469,7 @@ def test_the_floor_is_the_exact_loss_of_these_stories():
         (lambda: stories.questions(["one"]), ValueError, "too early.*cold.*can follow"),
         (lambda: stories.decode([0, 999]), ValueError, "999 is not between 0 and"),
         (lambda: stories.floor([]), ValueError, "stories.*empty"),
-        (lambda: stories.floor([["the", "ball"]]), ValueError, "story 0"),
+        (lambda: stories.floor([["the", "ball"]]), ValueError, "stories: number 0"),
         (lambda: stories.batch(0, 0, 4, 0), ValueError, "n_tokens.*0"),
     ],
 )

@@ -300,7 +300,7 @@ def test_the_file_has_the_texts_of_the_validation_set():
         (lambda: village.next_words(["nell", "the"]), ValueError, "words: word 1, 'the' cannot"),
         (lambda: village.batch(0, 0, 1, 0), ValueError, "n_tokens must be at least 1, got 0"),
         (lambda: village.floor([]), ValueError, "texts is empty"),
-        (lambda: village.floor([["nell"]]), ValueError, "texts: text 0 is none of ours: nell"),
+        (lambda: village.floor([["nell"]]), ValueError, "texts: number 0 is none of ours: nell"),
         (lambda: village.Source()(torch.tensor([[5, 6]])), ValueError, "ids: a text begins with"),
         (lambda: village.Source()(torch.tensor([[0, 2]])), ValueError, "'.' cannot stand there"),
     ],

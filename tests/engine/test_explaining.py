@@ -13,6 +13,7 @@ from course_utils.engine import parts, worker
 from course_utils.engine.comparing import error_sentence
 from course_utils.engine.explaining import edits
 from course_utils.engine.explaining.explain import explain, only_computes
+from course_utils.engine.explaining.leaving import leaving
 from course_utils.engine.explaining.parting import lines_as_ours, parting
 from course_utils.engine.explaining.recording import Recording, recorded
 from course_utils.engine.explaining.relations import relation
@@ -340,6 +341,24 @@ def test_where_numbers_leave_the_computation() -> None:
     )
     assert (verdict.way, verdict.expression) == ("entry", "row.norm().item()"), verdict
     assert "no gradient comes back" in verdict.says
+
+
+def test_a_number_that_no_gradient_should_reach_may_leave() -> None:
+    """The count leaves by `.item()`, as it may; what cuts is the `.detach()` behind it."""
+    source = blank_with(
+        "training.cross_entropy",
+        """
+        counted = targets != ignore_index
+        count = counted.sum().item()
+        picked = logits[counted].gather(-1, targets[counted][:, None])[:, 0]
+        return (logits[counted].detach().logsumexp(-1) - picked).sum() / count
+        """,
+    )
+    trial = Trial(exercises.find("training.cross_entropy"), source, 5.0)
+    found = leaving(
+        trial, "The values are right, but the gradient with respect to `logits` is not."
+    )
+    assert found is not None and ast.unparse(found) == "logits[counted].detach()"
 
 
 def test_a_factor_that_may_be_the_size_of_two_axes_names_none() -> None:

@@ -135,6 +135,11 @@ def test_a_corpus_with_other_words_is_not_ours(name):
         sources.kept({"corpus": name, "words_checksum": "00000000"})
 
 
+def test_a_corpus_that_is_gone_is_named():
+    with pytest.raises(ValueError, match="no corpus 'gossip'"):
+        sources.kept({"corpus": "gossip", "words_checksum": "00000000"})
+
+
 def test_a_row_must_hold_a_story():
     with pytest.raises(ValueError, match=r"n_tokens must be at least .* got 64"):
         sources.find("stories").validation(64)

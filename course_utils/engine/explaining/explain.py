@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from course_utils.engine.comparing import compare
+from course_utils.engine.explaining.leaving import leaving
 from course_utils.engine.explaining.parting import Parting, parting
 from course_utils.engine.explaining.repair import Repair, repair
 from course_utils.engine.explaining.trial import Trial, quiet
@@ -57,11 +58,16 @@ def explain(exercise: Exercise, source: str, verdict: Verdict) -> Verdict:
     if parted:
         says = _parting_sentence(parted)
         return _placed(verdict, parted, source, way="parting", says=says, relation=relation)
-    for find, sentence in WHERE.items():
-        node = find(tree, verdict.headline)
+    places = {
+        "This is where it is made": _made_at(tree, verdict.headline),
+        "Here numbers leave the computation, and no gradient comes back": leaving(
+            trial, verdict.headline
+        ),
+    }
+    for what, node in places.items():
         if node is not None:
             there = Parting(node.lineno, trial.first_line_of(node))
-            says = sentence.format(f"line {there.line}, `{there.expression}`")
+            says = f"{what}: line {there.line}, `{there.expression}`."
             return _placed(verdict, there, source, way="entry", says=says)
     return related(replace(verdict, relation=relation))
 
@@ -88,30 +94,6 @@ def _made_at(tree: ast.Module, headline: str) -> ast.expr | None:
         elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Subscript):
             made += [node.value] * _is_text(node.targets[0].slice, named[1])
     return made[0] if len(made) == 1 and "\n" not in ast.unparse(made[0]) else None
-
-
-def _cut_at(tree: ast.Module, headline: str) -> ast.expr | None:
-    """The first place where numbers leave the computation, where a gradient is missing or wrong."""
-    if not headline.startswith("The values are right, but") or "gradient" not in headline:
-        return None
-    found = [node for node in ast.walk(tree) if isinstance(node, ast.expr) and _cuts(node)]
-    return min(found, key=lambda node: (node.lineno, node.col_offset), default=None)
-
-
-def _cuts(node: ast.expr) -> bool:
-    match node:
-        case ast.Attribute(attr="data") | ast.Call(func=ast.Attribute(attr="Parameter")):
-            return True
-        case ast.Call(func=ast.Attribute(attr="item" | "detach" | "tolist" | "numpy")):
-            return True
-    return False
-
-
-WHERE = {
-    _made_at: "This is where it is made: {}.",
-    _cut_at: "Here numbers leave the computation, and no gradient comes back: {}.",
-}
-"""What is found by the words of the headline, and how it is said."""
 
 
 def _is_text(node: ast.AST | None, text: str) -> bool:
