@@ -51,7 +51,7 @@ def record(answer: dict[str, Any]) -> dict[str, Any]:
     start = time.perf_counter()
     verdict, _ = completes.examine(answer["part"], answer["code"], NAMES)
     seconds = time.perf_counter() - start
-    told = "state headline case mistake says line expression way relation".split()
+    told = "state headline case mistake says line expression way relation point".split()
     return {
         **{name: answer[name] for name in ("id", "part", "kind", "truth")},
         **{name: getattr(verdict, name) for name in told},
@@ -67,7 +67,7 @@ def how(record: dict[str, Any]) -> str:
         return "named"
     if record["way"] in ("change", "split", "parting", "entry"):
         return "located"
-    return "related" if record["relation"] else "neither"
+    return "related" if record["relation"] or record["point"] else "neither"
 
 
 def report(records: list[dict[str, Any]]) -> None:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from course_utils.engine.comparing import Difference, compare, error_sentence, same_result, show
 from course_utils.engine.explaining.relations import relation
-from course_utils.engine.explaining.which_cases import which_cases
+from course_utils.engine.explaining.which_cases import points_missed, which_cases
 from course_utils.engine.naming import recognise, resembling
 from course_utils.engine.observing import Outcome, expected, observe, snapshot
 from course_utils.engine.signatures import signature_problem
@@ -77,6 +77,7 @@ def _explain(exercise: Exercise, part: Part, cases: Sequence[Case], first: Fault
     mistake = recognise(exercise, part, cases) or resembling(exercise, part, cases)
     fault = (mistake and _in_common(mistake.part, part, cases)) or first
     case, seen = fault.case, fault.seen
+    wrong = [] if mistake else [bool(compare(expected(one), observe(part, one))) for one in cases]
     return Verdict(
         exercise.part,
         "wrong",
@@ -89,7 +90,8 @@ def _explain(exercise: Exercise, part: Part, cases: Sequence[Case], first: Fault
         mistake=mistake.name if mistake else "",
         says=mistake.says if mistake else "",
         lines=_lines_of(seen.error) if seen.error else (),
-        relation=_relation(part, fault) or ("" if mistake else _which_cases(part, cases)),
+        relation=_relation(part, fault) or ("" if mistake else which_cases(cases, wrong)),
+        point="" if mistake else points_missed(cases, wrong),
     )
 
 
@@ -102,11 +104,6 @@ def _relation(part: Part, fault: Fault) -> str:
     if same_result(again, seen) and not same_result(other, seen):
         return "Your code is random: called twice with the same inputs, it gives different numbers."
     return relation(wanted, seen.value, fault.case.arguments)
-
-
-def _which_cases(part: Part, cases: Sequence[Case]) -> str:
-    """Which calls are right, where some are."""
-    return which_cases(cases, [bool(compare(expected(one), observe(part, one))) for one in cases])
 
 
 def _in_common(known: Part, part: Part, cases: Sequence[Case]) -> Fault | None:

@@ -9,6 +9,7 @@ from typing import Any
 from course_utils import exercises
 from course_utils.engine import cell, console, install, parts, source, store
 from course_utils.engine.checker import checker
+from course_utils.engine.imports import with_imports
 from course_utils.engine.panel import Note, Panel
 from course_utils.engine.source import CellProblem, PartSource
 from course_utils.engine.verdict import Verdict
@@ -70,7 +71,7 @@ def examine(
         found = _part_source(part, text, line)
         if found.unfinished:
             return Verdict(part, "unfinished", "Not written yet."), found
-        source.missing_names(found, parts.namespace(part), names)
+        found = with_imports(found, parts.namespace(part), names)
     except CellProblem as problem:
         lines = ((problem.line, problem.text),) if problem.line else ()
         return Verdict(part, "wrong", str(problem), lines=lines), None
@@ -152,7 +153,8 @@ def _keep(found: PartSource) -> str:
             f"({error.strerror or error}). Set COURSE_UTILS_HOME to a folder that you may write "
             f"to. {used}"
         )
-    return f"Saved in `{_short(path)}`. {used}"
+    imports = "".join(f", with `{statement}`" for statement in found.imports)
+    return f"Saved in `{_short(path)}`{imports}. {used}"
 
 
 def _next(part: str) -> str:

@@ -61,6 +61,8 @@ class Panel:
             body.append(f'<p class="cu-says">{_inline(verdict.says)}</p>')
         if verdict.state == "wrong":
             body.append(f"<p>{_inline(verdict.headline)}</p>")
+        if verdict.point != verdict.says:
+            body.append(f"<p>{_inline(verdict.point)}</p>")
         body += [_lines_html(verdict), _call_html(verdict), _relation_html(verdict)]
         body.append(_printed_html(verdict))
         body.append(f'<p class="cu-foot">{_inline(self.foot)}</p>')
@@ -80,6 +82,8 @@ class Panel:
             lines.append(verdict.says)
         if verdict.state == "wrong":
             lines.append(verdict.headline)
+        if verdict.point != verdict.says:
+            lines.append(verdict.point)
         lines += [f"  line {number}: {text.strip()}" for number, text in verdict.lines]
         if verdict.call:
             lines.append(f"The call: {verdict.call}   ({verdict.case})")

@@ -1,31 +1,12 @@
 """From the text of a notebook cell to the source of a part."""
 
 import ast
-import builtins
-import dis
-import inspect
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from types import CodeType, ModuleType
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from course_utils.engine.parts import is_part
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
-
-USUAL_IMPORTS = {
-    "F": "from torch.nn import functional as F",
-    "einops": "import einops",
-    "math": "import math",
-    "nn": "from torch import nn",
-    "np": "import numpy as np",
-    "rearrange": "from einops import rearrange",
-    "torch": "import torch",
-}
-
-
-NOTEBOOK_ONLY = ("display", "get_ipython")
-"""Names that are builtins in a notebook, but not where a saved part is used."""
 
 
 class CellProblem(Exception):
@@ -38,17 +19,33 @@ class CellProblem(Exception):
 
 @dataclass(frozen=True)
 class PartSource:
-    """The definition of a part and of all that it uses from its cell.
+    """The definition of a part and of all that it uses from its cell, in `blocks` of lines.
 
-    `in_cell` has the cell's line numbers (what is left out is blank), `text` has no gaps, and
-    `names` are the names that the source binds beside the part's own.
+    `in_cell` has the cell's line numbers: what is left out is blank. `names` are those that the
+    source binds beside the part's own. `imports` are statements that were added, and `gap` is the
+    line of `in_cell`, counted from 0, in which they may stand.
     """
 
     part: str
     in_cell: str
-    text: str
+    blocks: tuple[str, ...]
     names: frozenset[str]
     unfinished: bool
+    gap: int
+    imports: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """The source without gaps, as it is saved."""
+        first = sum(block.startswith("from __future__") for block in self.blocks)
+        added = ["\n".join(self.imports)] if self.imports else []
+        return "\n\n\n".join([*self.blocks[:first], *added, *self.blocks[first:]]) + "\n"
+
+    def importing(self, statements: Sequence[str]) -> "PartSource":
+        """The same source with imports before it."""
+        lines = self.in_cell.split("\n")
+        lines[self.gap] = "; ".join(statements)
+        return replace(self, in_cell="\n".join(lines), imports=tuple(statements))
 
 
 def part_source(cell: str, part: str, line: int = 0) -> PartSource:
@@ -70,13 +67,15 @@ def part_source(cell: str, part: str, line: int = 0) -> PartSource:
     kept = [[n for n in range(*_span(one)) if n not in dropped] for one in statements]
     numbers = set().union(*kept)
     in_place = [text if number in numbers else "" for number, text in enumerate(lines)]
-    blocks = ["\n".join(lines[number] for number in block) for block in kept]
+    futures = [one.end_lineno or 0 for one in statements if is_future(one)]
+    free = set(range(max(futures, default=0), len(lines) + 1)) - numbers
     return PartSource(
         part,
         "\n".join(in_place) + "\n",
-        "\n\n\n".join(blocks) + "\n",
+        tuple("\n".join(lines[number] for number in block) for block in kept),
         frozenset(bound for one in statements for bound in bound_by(one)) - {definition.name},
         _unfinished(definition),
+        min(free),
     )
 
 
@@ -108,53 +107,6 @@ def _parsed(cell: str) -> ast.Module:
         raise CellProblem(f"Python cannot read this: {error}.") from None
     except (RecursionError, MemoryError):
         raise CellProblem("Python cannot read this: it is nested too deep.") from None
-
-
-def missing_names(
-    source: PartSource, namespace: Mapping[str, Any], notebook: Mapping[str, Any]
-) -> None:
-    """Raise a CellProblem for a name that the notebook knows, but not the part's module."""
-    for name in sorted(_globals(compile(source.in_cell, "cell", "exec"))):
-        if name in namespace or name in source.names:
-            continue
-        if name in NOTEBOOK_ONLY:
-            raise CellProblem(
-                f"Your code uses `{name}`, which only notebooks have. To look at a value, use "
-                "`print`: this panel shows what is printed."
-            )
-        if hasattr(builtins, name):
-            continue
-        module, own = source.part.split(".")
-        if name in (own, "exit", "quit"):  # IPython has its own exit
-            continue
-        if name == module:
-            raise CellProblem(_own_module(module, own, _attributes_of(name, source.in_cell)))
-        statement = _import_of(name, notebook.get(name))
-        if statement:
-            raise CellProblem(
-                f"Your code uses `{name}`, which its module does not import. "
-                f"Add `{statement}` to the top of this cell."
-            )
-        if name in notebook:
-            raise CellProblem(
-                f"Your code uses `{name}`, defined in another cell. Move it into this one: a part "
-                "takes along what its own cell defines, and nothing else."
-            )
-
-
-def _own_module(module: str, own: str, used: list[str]) -> str:
-    """The sentence for code that uses the module whose part it becomes."""
-    if own in used:
-        return (
-            f"Your code uses `{module}.{own}`, which is what you are writing: it would call itself "
-            "for ever. Write out what it does."
-        )
-    if not used:
-        return f"Your code uses `{module}`, and becomes part of `{module}` itself."
-    return (
-        f"Your code uses `{module}.{used[0]}`. It becomes part of `{module}` itself: "
-        f"write `{used[0]}` alone."
-    )
 
 
 # --- reading the syntax tree ---------------------------------------------------------------------
@@ -279,46 +231,3 @@ def _says_nothing(statement: ast.stmt) -> bool:
 
 def _raises_not_implemented(statement: ast.stmt) -> bool:
     return isinstance(statement, ast.Raise) and "NotImplementedError" in ast.dump(statement)
-
-
-def _globals(code: CodeType) -> set[str]:
-    """Names that compiled code looks up outside its own functions."""
-    names = {
-        str(instruction.argval)
-        for instruction in dis.get_instructions(code)
-        if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME")
-    }
-    inner = [constant for constant in code.co_consts if isinstance(constant, CodeType)]
-    class_names = {"__name__", "__module__", "__qualname__"}
-    local = {
-        str(instruction.argval)
-        for instruction in dis.get_instructions(code)
-        if instruction.opname == "STORE_NAME"
-    }
-    return (names | {name for one in inner for name in _globals(one)}) - class_names - local
-
-
-def _attributes_of(name: str, text: str) -> list[str]:
-    """The attributes of `name` that a source uses."""
-    return [
-        node.attr
-        for node in ast.walk(ast.parse(text))
-        if isinstance(node, ast.Attribute)
-        and isinstance(node.value, ast.Name)
-        and node.value.id == name
-    ]
-
-
-def _import_of(name: str, value: Any) -> str:
-    """The import statement that gives `name` the value it has in the notebook."""
-    if isinstance(value, ModuleType):
-        full = value.__name__
-        return f"import {full}" if full == name else f"import {full} as {name}"
-    home = getattr(value, "__module__", None)
-    if (
-        isinstance(home, str)
-        and home not in ("__main__", "builtins")
-        and hasattr(value, "__name__")
-    ):
-        return f"from {home} import {name}" if inspect.getmodule(value) else ""
-    return USUAL_IMPORTS.get(name, "") if value is None else ""

@@ -10,12 +10,13 @@ class Verdict:
 
     `state` is "right", "wrong" or "unfinished". `headline` is one sentence for the learner; the
     other fields hold what there is to show beside it. `mistake` and `says` are set where the
-    answer behaves like a known mistake. `lines` are the learner's own lines on the way to an error.
+    answer behaves like a known mistake. `point` tells what is asked in all the calls that go wrong
+    and in no other. `lines` are the learner's own lines on the way to an error.
     `way` is how the cause was found, where it is no known mistake: by a "change" of the learner's
     code that makes it right, by one that makes right what fails now ("split"), where the numbers
-    part from ours ("parting"), or by a "relation" of the results. A known mistake that is made only
-    where the answer is wrong is named "in part"; "both" is one beside a second fault. `line`
-    and `expression` are the place, and `says` tells of it.
+    part from ours ("parting"), by what the wrong calls ask ("point"), or by a "relation" of the
+    results. A known mistake that is made only where the answer is wrong is named "in part"; "both"
+    is one beside a second fault. `line` and `expression` are the place, and `says` tells of it.
     """
 
     part: str
@@ -34,6 +35,7 @@ class Verdict:
     line: int = 0
     expression: str = ""
     relation: str = ""
+    point: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

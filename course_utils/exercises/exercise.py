@@ -28,6 +28,8 @@ class Case:
     than `part(**arguments)`: a class, for example, is built first. Floating-point arguments are
     also watched for their gradients, and every argument for changes made in place. Where `use`
     puts together what no single call returns, `values` names each: "the loss", "`weight.grad`".
+    `point` is what the case asks beyond the plain ones, as a sentence for those who get it wrong
+    and the plain ones right: "Padding may stand in front."
     """
 
     title: str
@@ -36,6 +38,7 @@ class Case:
     use: Callable[..., Any] = _call
     shown: str = ""
     values: tuple[str, ...] = ()
+    point: str = ""
 
 
 @dataclass(frozen=True)

@@ -109,8 +109,18 @@ def test_a_helper_from_another_cell(run: Run, shell: Any) -> None:
     said(text, "Your code uses `rotate`, defined in another cell. Move it into this one")
 
 
-def test_a_missing_import(run: Run) -> None:
-    said(run(HEAD + "    return np.exp(scores)\n"), "Add `import numpy as np`")
+def test_a_missing_import_is_added(run: Run, home: Path) -> None:
+    said(run(f"# maths\n{HEAD}    return math.e * score\n"), "line 4: return math.e * score")
+    text = run(HEAD + "    return F.softmax(scores, np.int64(dim).item())\n")
+    said(text, "with `from torch.nn import functional as F`, with `import numpy as np`", "is yours")
+    assert load(home, IS_YOURS).endswith("True\n")
+
+
+def test_an_added_import_stands_behind_those_from_the_future(run: Run, home: Path) -> None:
+    future = "from __future__ import annotations\n\n\nHALF = math.sqrt(1 / 4)\n\n\n"
+    body = "    return F.softmax(scores, dim) * 2 * HALF\n"
+    said(run(future + HEAD + body), "Saved in", "is yours")
+    assert load(home, IS_YOURS).endswith("True\n")
 
 
 def test_the_modules_own_name(run: Run) -> None:

@@ -27,7 +27,7 @@ from course_utils.engine.explaining.repair import (
     unused_names,
 )
 from course_utils.engine.explaining.trial import Trial
-from course_utils.engine.explaining.which_cases import which_cases
+from course_utils.engine.explaining.which_cases import points_missed, which_cases
 from course_utils.engine.naming import recognise
 from course_utils.engine.verdict import Verdict
 from course_utils.exercises import Case
@@ -518,6 +518,29 @@ def test_few_wrong_calls_are_named() -> None:
     cases = [_called(title, n=1) for title in "abc"]
     assert which_cases(cases, [False, True, False]) == "2 of 3 calls are right. Wrong: “b”."
     assert which_cases(cases, [True, True, True]) == ""
+
+
+def test_what_the_wrong_calls_ask_beyond_the_plain_ones_is_said() -> None:
+    plain, third = _called("plain"), Case("c", {}, len, point="May be long.")
+    front, both = (Case(title, {}, len, point="Padding may stand in front.") for title in "ab")
+    said = points_missed([plain, front, both], [False, True, True])
+    assert said == "1 of 3 calls is right. Wrong: “a”; “b”. Padding may stand in front."
+    assert "May be long." in points_missed([plain, front, third], [False, True, True])
+    assert points_missed([plain, front, both], [True, True, True]) == ""  # the plain one is wrong
+    others = [Case(title, {}, len, point=title) for title in "xyz"]
+    assert points_missed([plain, *others], [False, True, True, True]) == ""  # it is anything
+
+
+def test_the_point_of_the_calls_that_go_wrong_is_told_where_no_change_is_found() -> None:
+    body = """
+    centred = x - x.mean(-1, keepdim=True)
+    room = (centred * centred).mean(-1, keepdim=True)
+    room[room < eps] = eps
+    return centred / room.sqrt() * gain + bias
+    """
+    verdict = told("encoder.layer_norm", body)
+    assert verdict.way == "point"
+    assert "`eps` is added to the variance" in verdict.says
 
 
 def test_several_values_have_names() -> None:

@@ -73,10 +73,12 @@ def explain(exercise: Exercise, source: str, verdict: Verdict) -> Verdict:
 
 
 def related(verdict: Verdict) -> Verdict:
-    """The verdict with its relation as what is said first, where it has one."""
-    if not verdict.relation:
-        return verdict
-    return replace(verdict, way="relation", says=verdict.relation)
+    """The verdict with its point or else its relation as what is said first, where it has one."""
+    if verdict.point:
+        return replace(verdict, way="point", says=verdict.point)
+    if verdict.relation:
+        return replace(verdict, way="relation", says=verdict.relation)
+    return verdict
 
 
 def _made_at(tree: ast.Module, headline: str) -> ast.expr | None:

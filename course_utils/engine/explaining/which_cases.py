@@ -10,15 +10,25 @@ from course_utils.exercises import Case
 
 AT_MOST = 3
 """Calls that are named."""
+POINTS = 2
+"""Where more is missed at once than so many points, the fault is likely to be something else."""
+
+
+def points_missed(cases: Sequence[Case], wrong: Sequence[bool]) -> str:
+    """What the wrong calls ask beyond the plain ones, if it is little and those are right."""
+    bad, good = _sorted_out(cases, wrong)
+    missed = list(dict.fromkeys(case.point for case in bad))
+    if not good or not 0 < len(missed) <= POINTS or "" in missed:
+        return ""
+    return f"{_counted(cases, good)} Wrong: {_titles(bad[:AT_MOST])}. {' '.join(missed)}"
 
 
 def which_cases(cases: Sequence[Case], wrong: Sequence[bool]) -> str:
     """A sentence on which calls are right; empty where all or none are."""
-    bad = [case for case, is_wrong in zip(cases, wrong, strict=True) if is_wrong]
-    good = [case for case, is_wrong in zip(cases, wrong, strict=True) if not is_wrong]
+    bad, good = _sorted_out(cases, wrong)
     if not bad or not good:
         return ""
-    counted = f"{len(good)} of {len(cases)} calls are right."
+    counted = _counted(cases, good)
     common = _common(bad, good)
     if common:
         return f"{counted} It goes wrong just where {common}."
@@ -27,6 +37,17 @@ def which_cases(cases: Sequence[Case], wrong: Sequence[bool]) -> str:
     if len(good) <= AT_MOST:
         return f"{counted} Right: {_titles(good)}."
     return f"{counted} Right, for example: {_titles(good[:2])}. Wrong: {_titles(bad[:2])}."
+
+
+def _sorted_out(cases: Sequence[Case], wrong: Sequence[bool]) -> tuple[list[Case], list[Case]]:
+    """The wrong calls and the right ones."""
+    bad = [case for case, is_wrong in zip(cases, wrong, strict=True) if is_wrong]
+    good = [case for case, is_wrong in zip(cases, wrong, strict=True) if not is_wrong]
+    return bad, good
+
+
+def _counted(cases: Sequence[Case], good: Sequence[Case]) -> str:
+    return f"{len(good)} of {len(cases)} calls {'is' if len(good) == 1 else 'are'} right."
 
 
 def _titles(cases: Sequence[Case]) -> str:

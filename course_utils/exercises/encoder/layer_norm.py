@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from course_utils.exercises import inputs
+from course_utils.exercises import inputs, points
 from course_utils.exercises.exercise import Case, Exercise, Part, Wrong
 
 exercise = Exercise(
@@ -30,31 +30,43 @@ def _without_gradient(*given: Tensor) -> Tensor:
 
 @exercise.cases
 def cases() -> list[Case]:
-    def case(title: str, x: Tensor, oracle: Part | None = None, **given: Any) -> Case:
+    def case(
+        title: str, x: Tensor, oracle: Part | None = None, point: str = "", **given: Any
+    ) -> Case:
         gain = 2 * normal(x.shape[-1], seed=1, dtype=x.dtype)
         bias = 3 * normal(x.shape[-1], seed=2, dtype=x.dtype)
         arguments = {"x": x, "gain": gain, "bias": bias, **given}
         eps = f", eps={given['eps']}" if "eps" in given else ""
         oracle = oracle or layer_norm_by_torch
-        return Case(title, arguments, oracle, shown=f"layer_norm(x, gain, bias{eps})")
+        shown = f"layer_norm(x, gain, bias{eps})"
+        return Case(title, arguments, oracle, shown=shown, point=point)
 
     normal = inputs.normal
     small = torch.tensor([[1.0, 2.0, 3.0, 6.0], [0.0, -4.0, 4.0, 8.0]])
     gain, bias = torch.tensor([[2.0, 1.0, -1.0, 3.0], [0.0, 10.0, 20.0, -5.0]])
+    own = (
+        "Each token has a mean and a variance of its own, whatever axes stand before its features."
+    )
+    with_eps = (
+        "`eps` is added to the variance, under the root, of every token: one whose features are "
+        "nearly equal shows it."
+    )
+    far = "Where the mean is large, subtract it before you square, or digits are lost."
+    alone = "`x` may be one token without an axis before its features."
     return [
         case("two tokens", small, gain=gain, bias=bias),
-        case("a batch", 3 * normal(2, 3, 5) + 4),
-        case("four axes", normal(2, 3, 4, 5)),
-        case("as many sentences, tokens and features", normal(4, 4, 4) - 2),
-        case("another eps", normal(2, 3, 5), eps=0.5),
-        case("a large eps", 2 * normal(3, 4), eps=4.0),
-        case("features that hardly differ", 1e-3 * normal(2, 3, 5)),
-        case("all features equal", torch.full((2, 4), 7.0)),
-        case("a mean far from 0", small + 1e4, _without_gradient, gain=gain, bias=bias),
-        case("one token alone", normal(6)),
-        case("one sentence of one token", normal(1, 1, 5)),
-        case("a transposed view", normal(2, 5, 3).mT),
-        case("bfloat16", normal(2, 3, 8, dtype=torch.bfloat16)),
+        case("a batch", 3 * normal(2, 3, 5) + 4, point=own),
+        case("four axes", normal(2, 3, 4, 5), point=own),
+        case("as many sentences, tokens and features", normal(4, 4, 4) - 2, point=own),
+        case("another eps", normal(3, 5), eps=0.5, point=with_eps),
+        case("a large eps", 2 * normal(3, 4), eps=4.0, point=with_eps),
+        case("features that hardly differ", 1e-3 * normal(3, 5), point=with_eps),
+        case("all features equal", torch.full((2, 4), 7.0), point=with_eps),
+        case("a mean far from 0", small + 1e4, _without_gradient, far, gain=gain, bias=bias),
+        case("one token alone", normal(6), point=alone),
+        case("one sentence of one token", normal(1, 1, 5), point=points.AXIS_OF_ONE),
+        case("a transposed view", normal(5, 3).mT, point=points.OTHER_ORDER),
+        case("bfloat16", normal(3, 8, dtype=torch.bfloat16), point=points.BFLOAT16),
     ]
 
 
