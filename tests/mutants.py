@@ -18,6 +18,7 @@ from course_utils import exercises
 from course_utils.engine import parts
 from course_utils.engine.check import check
 from course_utils.engine.explaining import edits
+from course_utils.engine.explaining.accidents import accidents
 from course_utils.engine.explaining.trial import TooSlow, time_limit
 from course_utils.exercises import Exercise
 
@@ -278,7 +279,7 @@ def mutants(source: str) -> Iterator[tuple[str, str]]:
     for place in list(edits.places(definition)):
         node, around = place.get(), place.around
         before = ast.unparse(around)
-        for replacement in edits.accidents(node, variables):
+        for replacement in accidents(node, variables):
             place.put(replacement)
             mutant, after = ast.unparse(tree), ast.unparse(around)
             place.put(node)

@@ -12,6 +12,8 @@ from course_utils import exercises
 from course_utils.engine import parts, worker
 from course_utils.engine.comparing import error_sentence
 from course_utils.engine.explaining import edits
+from course_utils.engine.explaining.accidents import accidents
+from course_utils.engine.explaining.amends import all_alike, amends, with_names
 from course_utils.engine.explaining.explain import explain, only_computes
 from course_utils.engine.explaining.leaving import leaving
 from course_utils.engine.explaining.parting import lines_as_ours, parting
@@ -82,11 +84,20 @@ def blank_with(part: str, body: str) -> str:
         ("n", "n - 1"),
         ("x", "tuple(x)"),
         ("0", "-2"),
+        ("a or b", "a if a is not None else b"),
+        ("[f(h) for h in x]", "[f(h) for h in x.unbind(1)]"),
+        ("x.clamp(min=eps)", "x + eps"),
+        ("torch.clamp(x, eps)", "x + eps"),
+        ("torch.inner(a, b)", "a @ b.mT"),
+        ("torch.einsum('ij,jk->ik', a, b)", "torch.einsum('ij,kj->ik', a, b)"),
+        ("torch.einsum('ij,jk->ik', a, b)", "torch.einsum('ij,jk->ki', a, b)"),
+        ("torch.einsum('...ij,jk->...ik', a, b)", "torch.einsum('...ij,jk->...k', a, b)"),
+        ("nn.init.trunc_normal_(w, std=s)", "nn.init.normal_(w, std=s)"),
     ],
 )
 def test_what_was_left_out_is_put_back(before: str, after: str) -> None:
     node = ast.parse(before, mode="eval").body
-    assert ast.unparse(ast.parse(after)) in {ast.unparse(one) for one in edits.amends(node)}
+    assert ast.unparse(ast.parse(after)) in {ast.unparse(one) for one in amends(node)}
 
 
 @pytest.mark.parametrize(
@@ -101,7 +112,7 @@ def test_operators_are_taken_for_any_other(before: str, after: str) -> None:
     tree = ast.parse(f"def f():\n    return {before}")
     found = set()
     for place in edits.places(tree.body[0]):  # type: ignore[arg-type]
-        for new in (*edits.accidents(place.get(), {}), *edits.amends(place.get())):
+        for new in (*accidents(place.get(), {}), *amends(place.get())):
             old = place.get()
             place.put(new)
             found.add(ast.unparse(tree.body[0].body[0]))  # type: ignore[attr-defined]
@@ -116,11 +127,14 @@ def test_operators_are_taken_for_any_other(before: str, after: str) -> None:
         ("x.masked_fill(mask, 0)", "x = x.masked_fill(mask, 0)"),
         ("x + y", "return x + y"),
         ("y = x + 1", "return x + 1"),
+        ("a = b = f(x)", "a, b = (f(x), f(x))"),
+        ("a, b = f(x)", "b, a = f(x)"),
+        ("n[i, j] += 1", "n.index_put_((i, j), n.new_zeros(()) + 1, accumulate=True)"),
     ],
 )
 def test_statements_are_made_anew(before: str, after: str) -> None:
     node = ast.parse(before).body[0]
-    changed = {ast.unparse(ast.fix_missing_locations(one)) for one in edits.amends(node)}
+    changed = {ast.unparse(ast.fix_missing_locations(one)) for one in amends(node)}
     assert after in changed
 
 
@@ -130,32 +144,44 @@ def test_statements_are_made_anew(before: str, after: str) -> None:
         ("with torch.no_grad():\n    y = x", "if True:\n    y = x"),
         ("break", "continue"),
         ("continue", "break"),
+        ("if n:\n    n = 1", "if n is not None:\n    n = 1"),
+        ("for h in x:\n    f(h)", "for h in x.unbind(1):\n    f(h)"),
+        (
+            "for h in x:\n    f(h)\n    g(h)",
+            "if True:\n    for h in x:\n        f(h)\n    for h in x:\n        g(h)",
+        ),
     ],
 )
 def test_blocks_and_jumps_are_taken_back(before: str, after: str) -> None:
     node = ast.parse(before).body[0]
-    assert after in {ast.unparse(ast.fix_missing_locations(one)) for one in edits.amends(node)}
+    assert after in {ast.unparse(ast.fix_missing_locations(one)) for one in amends(node)}
 
 
 @pytest.mark.parametrize(
     ("before", "after"),
-    [("n", "n * x"), ("torch.zeros(3)", "torch.zeros(3, dtype=x.dtype)"), ("out", "out[::-1]")],
+    [
+        ("n", "n * x"),
+        ("64", "x"),
+        ("torch.zeros(3)", "torch.zeros(3, dtype=x.dtype)"),
+        ("out", "out[::-1]"),
+    ],
 )
 def test_factors_and_dtypes_are_put_back(before: str, after: str) -> None:
     node = ast.parse(before, mode="eval").body
-    found = {ast.unparse(one) for one in (*edits.with_names(node, ["x"]), *edits.amends(node))}
+    found = {ast.unparse(one) for one in (*with_names(node, ["x"]), *amends(node))}
     assert after in found
 
 
 def test_calls_of_one_function_are_changed_alike() -> None:
     calls = [ast.parse(f"{one}.view(-1)", mode="eval").body for one in "ab"]
-    changed = [[ast.unparse(one) for one in new] for new in edits.all_alike(calls)]  # type: ignore[arg-type]
+    changed = [[ast.unparse(one) for one in new] for new in all_alike(calls)]  # type: ignore[arg-type]
     assert ["a.reshape(-1)", "b.reshape(-1)"] in changed
     assert ["a", "b"] in changed
 
 
-def test_operators_beside_one_number_are_changed_alike() -> None:
-    tree = ast.parse("def f(a, b, t):\n    return (1 - a * t) / (1 - b * t)")
+def changed_bodies(body: str) -> set[str]:
+    """The statements of a function, with each change that a repair tries."""
+    tree = ast.parse(f"def f(a, b, t):\n{textwrap.indent(body, '    ')}")
     trial = Trial(
         exercises.find("attention.softmax"), blank_with("attention.softmax", "return 1"), 1
     )
@@ -164,15 +190,24 @@ def test_operators_beside_one_number_are_changed_alike() -> None:
         old = [place.get() for place, _ in one.changes]
         for place, new in one.changes:
             place.put(new)
-        texts.add(ast.unparse(tree.body[0].body[0]))  # type: ignore[attr-defined]
+        texts.add("\n".join(map(ast.unparse, tree.body[0].body)))  # type: ignore[attr-defined]
         for (place, _), node in zip(one.changes, old, strict=True):
             place.put(node)
-    assert "return (1 - a ** t) / (1 - b ** t)" in texts
+    return texts
+
+
+def test_operators_beside_one_number_are_changed_alike() -> None:
+    found = changed_bodies("return (1 - a * t) / (1 - b * t)")
+    assert "return (1 - a ** t) / (1 - b ** t)" in found
+
+
+def test_a_statement_and_the_next_change_places() -> None:
+    assert "a = a - t\nb = a * a\nreturn b" in changed_bodies("b = a * a\na = a - t\nreturn b")
 
 
 def test_slices_start_and_end_elsewhere() -> None:
     node = ast.parse("x[:n]", mode="eval").body.slice  # type: ignore[attr-defined]
-    slices = {ast.unparse(one) for one in edits.amends(node)}
+    slices = {ast.unparse(one) for one in amends(node)}
     assert {":", ":-n", "n:"} <= slices
 
 
@@ -276,6 +311,19 @@ def test_the_first_value_that_is_not_ours() -> None:
     assert found is not None
     assert found.expression in source.split("\n")[found.line - 1]
     assert "odd =" in source.split("\n")[found.line - 1]
+
+
+def test_what_a_strange_value_is_made_of_is_named_with_its_line() -> None:
+    body = """
+    centred = x - x.mean(-1, keepdim=True)
+    wide = torch.cat((centred.sin(), centred.cos()), -1)
+    odd = wide[..., : x.shape[-1]] * wide[..., x.shape[-1] :]
+    variance = (centred**2).mean(-1, keepdim=True)
+    return odd / torch.sqrt(variance + eps) * gain + bias
+    """
+    verdict = told("encoder.layer_norm", body)
+    line = verdict.line - 1
+    assert verdict.says.endswith(f"what it is made of: `wide` from line {line}.")
 
 
 def test_the_result_itself_is_no_place_where_numbers_part() -> None:

@@ -172,7 +172,8 @@ def _repaired(
 
 
 def _parting_sentence(parted: Parting) -> str:
+    made_of = " and ".join(f"`{name}` from line {line}" for name, line in parted.made_of)
     return (
         f"With our numbers in place of `{parted.expression}` in line {parted.line}, the result is "
-        "right. Look at it, and at what it is made of."
+        f"right. Look at it, and at what it is made of{': ' + made_of if made_of else ''}."
     )

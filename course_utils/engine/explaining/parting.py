@@ -26,10 +26,14 @@ from course_utils.engine.explaining.trial import (
 
 @dataclass(frozen=True)
 class Parting:
-    """An expression that is none of ours, and with one of ours in its place the result is right."""
+    """An expression that is none of ours, and with one of ours in its place the result is right.
+
+    `made_of` are names in it whose value is none of ours either, each with the line that gives it.
+    """
 
     line: int
     expression: str
+    made_of: tuple[tuple[str, int], ...] = ()
 
 
 def parting(trial: Trial) -> Parting | None:
@@ -40,16 +44,36 @@ def parting(trial: Trial) -> Parting | None:
     _run(trial, code, recording)
     once = [number for number in recording.order if len(recording.values[number]) == 1]
     theirs = {number: recording.values[number][0] for number in once}
-    strange = [
-        number
-        for number in once
-        if telling(theirs[number]) and not any(same(theirs[number], value) for value in ours)
-    ]
+    strange = [number for number in once if _is_none_of(theirs[number], ours)]
     number = _cured_by_ours(trial, code, recording, strange, theirs, ours)
     if number is None:
         return None
     node = recording.nodes[number]
-    return Parting(node.lineno, trial.first_line_of(node))
+    last = {one: recording.values[one][-1] for one in recording.order}
+    not_ours = [recording.nodes[one] for one, value in last.items() if _is_none_of(value, ours)]
+    made_of = tuple(_made_of(trial.tree, node, not_ours))
+    return Parting(node.lineno, trial.first_line_of(node), made_of)
+
+
+def _is_none_of(value: Any, ours: list[Tensor]) -> bool:
+    return telling(value) and not any(same(value, one) for one in ours)
+
+
+def _made_of(
+    tree: ast.Module, node: ast.expr, not_ours: list[ast.expr]
+) -> Iterator[tuple[str, int]]:
+    """Names in an expression that one statement before it gives a value which is none of ours."""
+    read = {one.id for one in ast.walk(node) if isinstance(one, ast.Name)}
+    places = {(one.lineno, ast.unparse(one)) for one in not_ours}
+    found: dict[str, list[int]] = {}
+    for statement in ast.walk(tree):
+        if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
+            line, name = statement.lineno, statement.targets[0].id
+            if (line, ast.unparse(statement.value)) in places and name in read:
+                found.setdefault(name, []).append(line)
+    for name, lines in found.items():
+        if len(lines) == 1 and lines[0] < node.lineno:
+            yield name, lines[0]
 
 
 def lines_as_ours(trial: Trial) -> set[int]:

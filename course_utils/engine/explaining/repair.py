@@ -6,12 +6,15 @@ learner's own line and expression, never what would stand there instead.
 
 import ast
 import copy
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from course_utils.engine.explaining import donors, edits
+from course_utils.engine.explaining.accidents import accidents
+from course_utils.engine.explaining.amends import all_alike, amends, made_anew, with_names
 from course_utils.engine.explaining.parting import lines_as_ours
 from course_utils.engine.explaining.recording import functions, telling
 from course_utils.engine.explaining.trial import Trial
@@ -197,6 +200,7 @@ def candidates(
             yield from _in_place(trial, places)
             yield from _calls_alike(trial, places)
             yield from _operators_alike(trial, places)
+            yield from _in_another_order(trial, places)
         alike: dict[str, list[edits.Place]] = {}
         text_of = {id(place): _text(place.get()) for place in places}
         for place in places:
@@ -214,7 +218,7 @@ def candidates(
 
 def _in_place(trial: Trial, places: list[edits.Place]) -> Iterator[Candidate]:
     """All that is written in place made anew, at once."""
-    changes = tuple((place, new) for place in places for new in edits.made_anew(place.get()))
+    changes = tuple((place, new) for place in places for new in made_anew(place.get()))
     if len(changes) > 1:
         yield Candidate(2, changes, *_blamed(trial, changes[0][0]))
 
@@ -227,7 +231,7 @@ def _calls_alike(trial: Trial, places: list[edits.Place]) -> Iterator[Candidate]
             by_name.setdefault(edits.called(place.get()), []).append(place)
     for alike in by_name.values():
         if len(alike) > 1:
-            for new in edits.all_alike([place.get() for place in alike]):
+            for new in all_alike([place.get() for place in alike]):
                 changes = tuple(zip(alike, new, strict=True))
                 yield Candidate(3, changes, *_blamed(trial, alike[0]))
 
@@ -244,19 +248,29 @@ def _operators_alike(trial: Trial, places: list[edits.Place]) -> Iterator[Candid
     for group in alike.values():
         if len(group) > 1:
             old = group[0].get()
-            for new in (*edits.accidents(old, {}), *edits.amends(old)):
+            for new in (*accidents(old, {}), *amends(old)):
                 changes = tuple((place, copy.copy(new)) for place in group)
                 yield Candidate(3, changes, *_blamed(trial, group[0]))
+
+
+def _in_another_order(trial: Trial, places: list[edits.Place]) -> Iterator[Candidate]:
+    """A statement and the next one in each other's place."""
+    statements = [place for place in places if isinstance(place.get(), ast.stmt)]
+    for one, other in itertools.product(statements, repeat=2):
+        block = one.parent is other.parent and one.field == other.field
+        if block and one.index is not None and other.index == one.index + 1:
+            changes = ((one, copy.deepcopy(other.get())), (other, copy.deepcopy(one.get())))
+            yield Candidate(2, changes, *_blamed(trial, one))
 
 
 def _own_changes(trial: Trial, definition: ast.FunctionDef, places: list[edits.Place]) -> Changes:
     names = _names_in_reach(definition)
     for place in places:
-        for new in edits.accidents(place.get(), names):
+        for new in accidents(place.get(), names):
             yield 1 + isinstance(new, ast.Pass), place, new
-        for new in edits.amends(place.get()):
+        for new in amends(place.get()):
             yield 2, place, new
-        for new in edits.with_names(place.get(), names):
+        for new in with_names(place.get(), names):
             yield 3, place, new
 
 
