@@ -321,9 +321,10 @@ def test_what_a_strange_value_is_made_of_is_named_with_its_line() -> None:
     variance = (centred**2).mean(-1, keepdim=True)
     return odd / torch.sqrt(variance + eps) * gain + bias
     """
-    verdict = told("encoder.layer_norm", body)
-    line = verdict.line - 1
-    assert verdict.says.endswith(f"what it is made of: `wide` from line {line}.")
+    source = blank_with("encoder.layer_norm", body)
+    found = parting(Trial(exercises.find("encoder.layer_norm"), source, 5.0))
+    assert found is not None
+    assert found.made_of == (("wide", found.line - 1),)
 
 
 def test_the_result_itself_is_no_place_where_numbers_part() -> None:
