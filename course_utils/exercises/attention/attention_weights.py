@@ -205,6 +205,32 @@ def only_one_of_both(query, key, mask=None, bias=None):
     return shared.weigh(query, key, mask, bias if mask is None else None)
 
 
+@exercise.mistake(
+    "Without a mask you forget the bias: it is added only where a mask is given as well. Each "
+    "needs an `if` of its own."
+)
+def bias_only_with_a_mask(query, key, mask=None, bias=None):
+    return shared.weigh(query, key, mask, None if mask is None else bias)
+
+
+@exercise.mistake(
+    "Where no mask is given you hide what comes later. Without a mask every query sees every key: "
+    "whoever wants a causal mask gives one."
+)
+def causal_without_a_mask(query, key, mask=None, bias=None):
+    causal = torch.ones(query.shape[-2], key.shape[-2], dtype=torch.bool).tril()
+    return shared.weigh(query, key, causal if mask is None else mask, bias)
+
+
+@exercise.mistake(
+    "You multiply the mask by minus infinity. For an allowed key that is 0 times infinity, which "
+    "is NaN. Choose instead: `scores.masked_fill(~mask, -math.inf)`."
+)
+def mask_times_infinity(query, key, mask=None, bias=None):
+    scores = _scaled(query, key, bias)
+    return torch.softmax(scores if mask is None else scores + ~mask * -math.inf, -1)
+
+
 @exercise.alternative
 def weights_with_a_billion(query, key, mask=None, bias=None):
     scores = torch.einsum("...qd,...kd->...qk", query / math.sqrt(query.shape[-1]), key)

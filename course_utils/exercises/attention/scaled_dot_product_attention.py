@@ -140,6 +140,38 @@ def mask_inverted(query, key, value, mask=None, bias=None):
 
 
 @exercise.mistake(
+    "You take the softmax of weights that are one already. The second makes them nearly equal, and "
+    "what is hidden gets a share again. `attention_weights` has done it: mix with what it returns."
+)
+def softmax_again(query, key, value, mask=None, bias=None):
+    return torch.softmax(shared.weigh(query, key, mask, bias), -1) @ value
+
+
+@exercise.mistake(
+    "With a mask you forget the bias. Pass both on at once: `attention_weights` sees to what is "
+    "None."
+)
+def only_one_of_both(query, key, value, mask=None, bias=None):
+    return shared.attended_by_torch(query, key, value, mask, bias if mask is None else None)
+
+
+@exercise.mistake(
+    "Where no mask is given you hide what comes later. Without a mask every query sees every key: "
+    "whoever wants a causal mask gives one."
+)
+def causal_without_a_mask(query, key, value, mask=None, bias=None):
+    return attention_weights.causal_without_a_mask(query, key, mask, bias) @ value
+
+
+@exercise.mistake(
+    "`torch.bmm` takes three axes, no more and no less. With heads there are four: `@` and "
+    "`mix_values` take any number."
+)
+def three_axes_only(query, key, value, mask=None, bias=None):
+    return torch.bmm(shared.weigh(query, key, mask, bias), value)
+
+
+@exercise.mistake(
     "You return the weights as well. Return the mixed values alone: whoever wants to see "
     "the weights uses `attention.record()`."
 )

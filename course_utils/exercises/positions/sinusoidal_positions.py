@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from course_utils.exercises import points
 from course_utils.exercises.exercise import Case, Exercise, Part
 from course_utils.exercises.positions import shared
 
@@ -39,10 +40,16 @@ def _sinusoids_one_by_one(n_tokens: int, d_model: int, base: float = 10000.0) ->
 
 @exercise.cases
 def cases() -> list[Case]:
-    def case(title: str, n_tokens: int, d_model: int, **base: float) -> Case:
+    def case(title: str, n_tokens: int, d_model: int, point: str = "", **base: float) -> Case:
         arguments = {"n_tokens": n_tokens, "d_model": d_model, **base}
-        return shared.case_of_numbers(exercise.name, _sinusoids_one_by_one, title, arguments)
+        return shared.case_of_numbers(exercise.name, _sinusoids_one_by_one, title, arguments, point)
 
+    exactly = (
+        "Places are counted exactly, however many there are. There is no longest text, and no "
+        "dtype with few digits: bfloat16 has no number between 256 and 258, float16 none after "
+        "2048 but every second."
+    )
+    one_pair = "With two features there is one frequency, base^0 = 1, and nothing to divide by."
     return [
         case("three places, two frequencies", 3, 4, base=100.0),
         case("the same size, the usual base", 3, 4),
@@ -50,11 +57,12 @@ def cases() -> list[Case]:
         case("more features", 5, 8),
         case("three frequencies", 10, 6),
         case("another base", 7, 10, base=50.0),
-        case("as many places as features", 6, 6, base=20.0),
-        case("one frequency", 9, 2),
-        case("one place", 1, 8),
-        case("many places", 50, 12),
-        case("a long text, one frequency", 2100, 2),
+        case("as many places as features", 6, 6, points.EQUAL_SIZES, base=20.0),
+        case("as many places as frequencies", 4, 8, points.EQUAL_SIZES),
+        case("one frequency", 9, 2, one_pair),
+        case("one place", 1, 8, points.AXIS_OF_ONE),
+        case("many places", 600, 4, exactly),
+        case("a long text, one frequency", 6000, 2, exactly),
     ]
 
 
