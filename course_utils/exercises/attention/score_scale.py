@@ -39,7 +39,7 @@ def cases() -> list[Case]:
         return Case(title, arguments, _scale_by_counting, shown=call, point=point)
 
     one_term = "There may be a single term: `d_head` is used as it is, and nothing is subtracted."
-    no_square = "`d_head` need not be a square number. `math.isqrt` and `//` round: use `math.sqrt` and `/`."
+    no_square = "`d_head` need not be a square number: no rounding, as by `math.isqrt` or `//`."
     vary = (
         "`var_q` and `var_k` need not be 1. The variance of a product of two independent numbers "
         "with mean 0 is the product of their variances, and all of it stands under the root."
@@ -48,7 +48,7 @@ def cases() -> list[Case]:
         case("four terms", 4),
         case("sixteen terms", 16),
         case("sixty-four terms", 64),
-        case("twice as many", 128, point=no_square),
+        case("thirty-two terms", 32, point=no_square),
         case("not a square", 10, point=no_square),
         case("a single term", 1, point=one_term),
         case("queries vary more", 4, 9.0, 1.0, point=vary),

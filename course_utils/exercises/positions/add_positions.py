@@ -109,6 +109,28 @@ def last_rows(x, positions):
 
 
 @exercise.mistake(
+    "You spread the rows over the whole table, so the same place gets another row in a longer "
+    "sentence. Token t gets row t: `positions[: x.shape[1]]`."
+)
+def spread_over_the_table(x, positions):
+    rows = torch.linspace(0, len(positions) - 1, x.shape[1]).long()
+    return x + positions[rows]
+
+
+@exercise.mistake("You start with row 1. Token 0 gets row 0: `positions[: x.shape[1]]`.")
+def starts_with_row_one(x, positions):
+    return x + positions[1 : x.shape[1] + 1]
+
+
+@exercise.mistake(
+    "`requires_grad_(False)` forbids the gradient that learned positions need, and stops at a "
+    "slice of them. Leave it out."
+)
+def gradient_forbidden(x, positions):
+    return x + positions[: x.shape[1]].requires_grad_(False)
+
+
+@exercise.mistake(
     "You add row 0 to every token, so nobody can tell them apart. Token t gets row t."
 )
 def same_row_for_all(x, positions):

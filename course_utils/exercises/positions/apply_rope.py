@@ -50,7 +50,7 @@ def cases() -> list[Case]:
     quarter = math.pi / 2
     turns = torch.tensor([[0.0, 0.0], [quarter, -2 * quarter]])
     half = torch.bfloat16
-    heads_from_split = random(2, 5, 3, 4).transpose(1, 2)
+    view = random(5, 3, 4).transpose(0, 1)
     any_axes = (
         "Rows of `angles` belong to the tokens, the last axis but one of `x`, whatever stands "
         "before it: sentences, heads, or nothing. As they are, they broadcast."
@@ -69,7 +69,7 @@ def cases() -> list[Case]:
         case("one pair", random(3, 4, 2), angles(4, 1), one_pair),
         case("one token", random(3, 1, 6), angles(1, 3), of_one),
         case("one sentence", random(1, 4, 6), angles(4, 3), of_one),
-        case("heads that are views", heads_from_split, angles(5, 2), other_order),
+        case("a view with two axes swapped", view, angles(5, 2), other_order),
         case("transposed views", random(2, 6, 5).mT, angles(3, 5).T, other_order),
         case("bfloat16", random(2, 5, 6, dtype=half), angles(5, 3, dtype=half), points.SAME_DTYPE),
     ]
@@ -195,6 +195,16 @@ def angles_along_heads(x, angles):
 )
 def first_angle_for_all(x, angles):
     return torch.cat(_turn(x.chunk(2, dim=-1), angles[:, :1]), dim=-1)
+
+
+@exercise.mistake(
+    "`repeat_interleave` gives neighbours the same angle, but a pair is feature i and feature "
+    "i + d_head/2. Put the angles behind each other twice: `torch.cat((angles, angles), dim=-1)`."
+)
+def angles_for_neighbours(x, angles):
+    first, second = x.chunk(2, dim=-1)
+    each = angles.repeat_interleave(2, dim=-1)
+    return x * each.cos() + torch.cat((-second, first), dim=-1) * each.sin()
 
 
 @exercise.mistake(

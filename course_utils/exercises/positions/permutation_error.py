@@ -195,6 +195,14 @@ def compares_the_maxima(layer, x, order):
 
 
 @exercise.mistake(
+    "You compare the first sentence only. The largest difference counts, whichever sentence it is "
+    "in: take it over all axes."
+)
+def first_sentence_only(layer, x, order):
+    return (layer(x[:, order])[0] - layer(x)[0, order]).abs().max().item()
+
+
+@exercise.mistake(
     "You take the mean of the differences. One token that is far off would hide among many "
     "that are right: take the largest, `.max()`."
 )

@@ -174,6 +174,50 @@ def returns_distances(n_query, n_key, table):
     return _distances(n_query, n_key).clamp(-reach, reach).to(table.dtype)
 
 
+@exercise.mistake(
+    "You keep the places below the end of the table, but not above its start: for a key far after "
+    "the query they are negative, and count from the back. `clamp` takes both ends."
+)
+def limited_above_only(n_query, n_key, table):
+    reach = len(table) // 2
+    return table[_distances(n_query, n_key).clamp(max=reach) + reach]
+
+
+@exercise.mistake(
+    "You keep the places above the start of the table, but not below its end, so a query far after "
+    "the key stops. `clamp` takes both ends."
+)
+def limited_below_only(n_query, n_key, table):
+    reach = len(table) // 2
+    return table[_distances(n_query, n_key).clamp(min=-reach) + reach]
+
+
+@exercise.mistake(
+    "Your distances end at R - 1, so the last entry of the table is never read. A table of 2R + 1 "
+    "entries is for the distances -R to R, both included."
+)
+def last_entry_never_read(n_query, n_key, table):
+    reach = len(table) // 2
+    return table[_distances(n_query, n_key).clamp(-reach, reach - 1) + reach]
+
+
+@exercise.mistake(
+    "Two things: the distance is i - j, and you use j - i. And your distances end at R - 1, so the "
+    "last entry of the table is never read: they go from -R to R."
+)
+def sign_flipped_and_last_entry_never_read(n_query, n_key, table):
+    reach = len(table) // 2
+    return table[(-_distances(n_query, n_key)).clamp(-reach, reach - 1) + reach]
+
+
+@exercise.mistake(
+    "Your numbers are right, but they are cut off from the table, which could never be learned. "
+    "`.item()`, `.tolist()`, `torch.tensor(…)` and `.detach()` cut. Index the table itself."
+)
+def entries_cut_off(n_query, n_key, table):
+    return _biases_one_by_one(n_query, n_key, table.detach())
+
+
 @exercise.alternative
 def biases_in_loops(n_query, n_key, table):
     reach = (len(table) - 1) // 2

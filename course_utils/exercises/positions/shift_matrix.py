@@ -172,8 +172,34 @@ def pairs_are_mixed(k, d_model, base=10000.0):
     "`k` times the frequency: k * base^(-2i / d_model)."
 )
 def k_in_the_exponent(k, d_model, base=10000.0):
-    angles = shared.frequencies(d_model, base).double() ** k
-    return _rotations(angles.sin(), angles.cos()).float()
+    angles = base ** (-k * (torch.arange(0, d_model, 2) / d_model))
+    return _rotations(angles.sin(), angles.cos())
+
+
+@exercise.mistake(
+    "`//` cuts the exponent down to a whole number, so all hands but the first turn alike. Divide "
+    "with `/`."
+)
+def exponent_cut_down(k, d_model, base=10000.0):
+    angles = k * base ** (-torch.arange(0, d_model, 2) // d_model).float()
+    return _rotations(angles.sin(), angles.cos())
+
+
+@exercise.mistake(
+    "Two things: your matrix moves back by k, not on, so the minus belongs in the upper right of "
+    "each block. And you use 10000 where it should say `base`."
+)
+def back_and_base_ignored(k, d_model, base=10000.0):
+    angles = k * shared.frequencies(d_model, 10000.0)
+    return _rotations(-angles.sin(), angles.cos())
+
+
+@exercise.mistake(
+    "Your numbers are right, but they are float64: NumPy computes so, and `.double()` does. The "
+    "positions are float32, and so should the matrix be: `.float()` at the end."
+)
+def stays_float64(k, d_model, base=10000.0):
+    return _exponential_of_k_steps(k, d_model, base).double()
 
 
 @exercise.alternative

@@ -172,6 +172,50 @@ def counted_in_bfloat16(n_tokens, d_model, base=10000.0):
     return _side_by_side(places[:, None] * shared.frequencies(d_model, base))
 
 
+@exercise.mistake(
+    "Your last frequency is 1 / base: `linspace` and `logspace` count their end point. The "
+    "exponents 2i / d_model stop before 1, at (d_model - 2) / d_model."
+)
+def exponents_reach_one(n_tokens, d_model, base=10000.0):
+    frequencies = base ** -torch.linspace(0, 1, d_model // 2)
+    return _side_by_side(torch.arange(n_tokens)[:, None] * frequencies)
+
+
+@exercise.mistake(
+    "Your angles are 2π times too large. A hand turns by base^(-2i / d_model) radians a token; "
+    "2π · base^(2i / d_model) tokens make a whole turn."
+)
+def two_pi_too_much(n_tokens, d_model, base=10000.0):
+    frequencies = shared.frequencies(d_model, base)
+    return _side_by_side(2 * math.pi * torch.arange(n_tokens)[:, None] * frequencies)
+
+
+@exercise.mistake(
+    "Your places are not 1 apart: `linspace` counts its end point as well. Places are 0, 1, 2 …: "
+    "`torch.arange(n_tokens)`."
+)
+def places_by_linspace(n_tokens, d_model, base=10000.0):
+    places = torch.linspace(0, n_tokens, n_tokens)
+    return _side_by_side(places[:, None] * shared.frequencies(d_model, base))
+
+
+@exercise.mistake(
+    "`//` cuts the exponent down to a whole number, so all hands but the first turn alike. Divide "
+    "with `/`."
+)
+def exponent_cut_down(n_tokens, d_model, base=10000.0):
+    frequencies = base ** (-torch.arange(0, d_model, 2) // d_model).float()
+    return _side_by_side(torch.arange(n_tokens)[:, None] * frequencies)
+
+
+@exercise.mistake(
+    "Your numbers are right, but they are float64: NumPy computes so, and `.double()` does. The "
+    "tokens are float32, and so should the positions be: `.float()` at the end."
+)
+def stays_float64(n_tokens, d_model, base=10000.0):
+    return _sinusoids_one_by_one(n_tokens, d_model, base).double()
+
+
 @exercise.alternative
 def sinusoids_in_strides(n_tokens, d_model, base=10000.0):
     positions = torch.zeros(n_tokens, d_model)
