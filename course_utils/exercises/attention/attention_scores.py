@@ -60,7 +60,8 @@ def cases() -> list[Case]:
         case("one feature", *two(2, 3, 1, keys=4), of_one),
         case(
             "heads as `split_heads` leaves them",
-            *(one.transpose(1, 2) for one in split),
+            split[0].transpose(1, 2),
+            split[1].transpose(1, 2),
             points.OTHER_ORDER,
         ),
         case("transposed views", turned_query, turned_key, points.OTHER_ORDER),

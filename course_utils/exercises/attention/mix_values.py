@@ -72,7 +72,8 @@ def cases() -> list[Case]:
         case("values of one feature", *two(2, 4, 3, width=1), of_one),
         case(
             "heads as `split_heads` leaves them",
-            *(one.transpose(1, 2) for one in split),
+            split[0].transpose(1, 2),
+            split[1].transpose(1, 2),
             points.OTHER_ORDER,
         ),
         case("transposed views", *turned, points.OTHER_ORDER),
