@@ -100,7 +100,7 @@ def situations() -> list[tuple[str, dict[str, Tensor], dict[str, Tensor | None],
     zeros = {**SMALL, "query": 0 * SMALL["query"]}
     double, half = (queries_and_keys(2, 4, 5, dtype) for dtype in (torch.float64, torch.bfloat16))
     one_query, one_key = queries_and_keys(1, 6, 7), queries_and_keys(4, 1, 5)
-    turned = {"mask": random_mask(4, 6).T.contiguous().T}
+    turned: dict[str, Tensor | None] = {"mask": random_mask(4, 6).T.contiguous().T}
     both = (
         "A mask and a bias may be given at once: each has an `if` of its own, and what the mask "
         "hides stays hidden, whatever the bias adds."
