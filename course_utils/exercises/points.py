@@ -7,3 +7,11 @@ OTHER_ORDER = (
 )
 BFLOAT16 = "bfloat16 comes back as bfloat16, and as exact as it can hold: compute in float32."
 FLOAT64 = "float64 comes back as float64, with all its digits: nothing on the way is float32."
+SAME_DTYPE = (
+    "The dtype stays: float64 comes back as float64, bfloat16 as bfloat16. `.float()`, and a new "
+    "tensor for which nobody names a dtype, are float32."
+)
+EQUAL_SIZES = (
+    "Two sizes may be equal, and then a wrong axis fits as well as the right one: tell axes apart "
+    "by their place, not by their size."
+)

@@ -8,7 +8,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from course_utils import attention
-from course_utils.exercises import inputs, layers
+from course_utils.exercises import inputs, layers, points
 from course_utils.exercises.attention import shared
 from course_utils.exercises.exercise import Case, Exercise, Part, Wrong
 from course_utils.projection import Linear
@@ -82,40 +82,63 @@ def _layer_by_torch(x, memory, mask, bias, n_heads, *weights: Tensor) -> Tensor:
 
 @exercise.cases
 def cases() -> list[Case]:
-    def case(title, n_heads, x, memory=None, mask=None, bias=None, use=_use_layer, weights=None):
+    def case(
+        title,
+        n_heads,
+        x,
+        memory=None,
+        mask=None,
+        bias=None,
+        *,
+        use=_use_layer,
+        weights=None,
+        point="",
+    ):
         d_model, given = x.shape[-1], {"memory": memory, "mask": mask, "bias": bias}
         named = [f"{name}={name}" for name, value in given.items() if value is not None]
         call = f"MultiHeadAttention({d_model}, {n_heads})({', '.join(['x', *named])})"
         maps = {name: nn.Linear(d_model, d_model) for name in ("w_q", "w_k", "w_v", "w_o")}
         weights = weights or layers.random_weights(maps, x.dtype)
         arguments = {"x": x, **given, "n_heads": n_heads, **weights}
-        return Case(title, arguments, _layer_by_torch, use, call)
+        return Case(title, arguments, _layer_by_torch, use, call, point=point)
 
     normal, random_mask = inputs.normal, shared.random_mask
     small = torch.tensor([[[1.0, 0.0], [0.0, 1.0], [2.0, -1.0]]])
     x, memory = normal(2, 4, 6), normal(2, 5, 6, seed=1)
     causal = torch.ones(4, 4, dtype=torch.bool).tril()
-    double, half = normal(2, 3, 4, dtype=torch.float64), normal(2, 3, 4, dtype=torch.bfloat16)
     everything = (memory, random_mask(4, 5), normal(2, 1, 4, 5))
+    asked = (
+        "Keys and values come from `memory`, whose tokens may be more or fewer than those of `x`: "
+        "no length of `x` is used for them."
+    )
+    together = "A memory, a mask and a bias may be given together, in every call others."
+    anew = (
+        "Nothing stays from one call to the next: no mask, no keys and values, no length. The same "
+        "layer is asked about other sentences, longer ones too."
+    )
+    of_one, broadcast, dtypes = points.AXIS_OF_ONE, shared.BROADCAST, points.SAME_DTYPE
+    again = {"use": _use_layer_again}
+    each_head, for_all = random_mask(2, 3, 4, 4), random_mask(3, 4, 4)
     return [
         case("three tokens, two heads of one feature", 2, small, weights=SMALL_LAYER),
-        case("one head", 1, normal(2, 4, 5)),
         case("three heads", 3, x),
         case("four heads", 4, normal(3, 2, 12)),
-        case("a memory of another length", 3, x, memory),
         case("a causal mask", 2, x, mask=causal),
-        case("a memory with padding", 3, x, memory, mask=random_mask(2, 1, 1, 5)),
-        case("a mask for each head", 3, x, memory, mask=random_mask(2, 3, 4, 5)),
-        case("a mask for each head, for all sentences", 3, x, memory, mask=random_mask(3, 4, 5)),
-        case("a bias for each head", 2, x, bias=2 * normal(2, 4, 4)),
-        case("all at once", 3, x, *everything),
-        case("as many tokens as heads", 3, normal(2, 3, 6)),
-        case("a second call of the same layer", 2, x, use=_use_layer_again),
-        case("all at once in a second call", 3, x, *everything, use=_use_layer_again),
-        case("one token", 3, normal(2, 1, 6)),
-        case("a transposed view", 2, normal(2, 6, 5).mT),
-        case("float64", 2, double),
-        case("bfloat16", 2, half),
+        case("a bias", 2, x, bias=2 * normal(4, 4)),
+        case("a memory of another length", 3, x, memory, point=asked),
+        case("a memory with padding", 3, x, memory, random_mask(2, 1, 1, 5), point=asked),
+        case("a mask for each head", 3, x, mask=each_head, point=broadcast),
+        case("a mask for each head, for all sentences", 3, x, mask=for_all, point=broadcast),
+        case("a bias for each head", 2, x, bias=2 * normal(2, 4, 4), point=broadcast),
+        case("all at once", 3, x, *everything, point=together),
+        case("a second call of the same layer", 2, x, point=anew, **again),
+        case("all at once in a second call", 3, x, *everything, point=together, **again),
+        case("as many tokens as heads", 3, normal(2, 3, 6), point=points.EQUAL_SIZES),
+        case("one head", 1, normal(2, 4, 5), point=of_one),
+        case("one token", 3, normal(2, 1, 6), point=of_one),
+        case("a transposed view", 2, normal(2, 6, 5).mT, point=points.OTHER_ORDER),
+        case("float64", 2, normal(2, 3, 4, dtype=torch.float64), point=dtypes),
+        case("bfloat16", 2, normal(2, 3, 4, dtype=torch.bfloat16), point=dtypes),
     ]
 
 
@@ -252,6 +275,18 @@ class MergedWithoutTranspose(_Layer):
         return self.w_o(heads.reshape(heads.shape[0], heads.shape[2], -1))
 
 
+@exercise.mistake(
+    "You deal the features out like cards, each to the next head, and collect them so again. A "
+    "head is a run of neighbours, d_head wide, as `split_heads` cuts it."
+)
+class InterleavedHeads(_Layer):
+    def split(self, x):
+        return x.unflatten(-1, (-1, self.n_heads)).permute(0, 3, 1, 2)
+
+    def finish(self, heads):
+        return self.w_o(heads.permute(0, 2, 3, 1).flatten(-2))
+
+
 @exercise.mistake("You do not pass the mask on, so every query sees every key.")
 class MaskNotPassedOn(_Layer):
     def attend(self, query, key, value, mask, bias):
@@ -288,6 +323,33 @@ class NoneAsMemory(_Layer):
     def forward(self, x, memory=None, mask=None, bias=None):
         query, key, value = map(self.split, self.project(x, memory))
         return self.finish(self.attend(query, key, value, mask, bias))
+
+
+@exercise.mistake(
+    "`memory or x`, and `if memory`, ask whether a tensor is true, which Python cannot say of "
+    "several numbers. Write `x if memory is None else memory`."
+)
+class MemoryOrX(_Layer):
+    def forward(self, x, memory=None, mask=None, bias=None):
+        return super().forward(x, memory or x, mask, bias)
+
+
+@exercise.mistake(
+    "Without a mask you forget the bias. Pass both on, in every call: "
+    "`scaled_dot_product_attention` sees to what is None."
+)
+class BiasOnlyWithAMask(_Layer):
+    def attend(self, query, key, value, mask, bias):
+        return super().attend(query, key, value, mask, None if mask is None else bias)
+
+
+@exercise.mistake(
+    "You make d_head heads of n_heads features. It should be n_heads heads of d_head features: "
+    "`split_heads` wants the number of heads."
+)
+class NumberAndWidthSwapped(_Layer):
+    def split(self, x):
+        return torch.stack(x.split(self.n_heads, dim=-1), dim=1)
 
 
 @exercise.mistake(

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from course_utils.exercises import inputs
+from course_utils.exercises import inputs, points
+from course_utils.exercises.attention import shared
 from course_utils.exercises.exercise import Case, Exercise
 
 exercise = Exercise(
@@ -29,36 +30,43 @@ def _scores_by_einsum(query: Tensor, key: Tensor) -> Tensor:
 
 @exercise.cases
 def cases() -> list[Case]:
-    def case(title: str, query: Tensor, key: Tensor) -> Case:
-        return Case(title, {"query": query, "key": key}, _scores_by_einsum)
+    def case(title: str, query: Tensor, key: Tensor, point: str = "") -> Case:
+        return Case(title, {"query": query, "key": key}, _scores_by_einsum, point=point)
 
-    normal = inputs.normal
-    asks = torch.tensor([[[1.0, 0.0], [2.0, 1.0]]])
-    asked = torch.tensor([[[1.0, 2.0], [0.0, 3.0], [-1.0, 1.0]]])
+    def two(*size: int, keys: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+        more = (*size[:-2], keys, size[-1])
+        return inputs.normal(*size, dtype=dtype), inputs.normal(*more, seed=1, dtype=dtype)
+
+    asks = torch.tensor([[[1.0, 0.0], [2.0, 1.0]], [[0.0, 1.0], [1.0, -1.0]]])
+    asked = torch.tensor([[1.0, 2.0], [0.0, 3.0], [-1.0, 1.0]]).repeat(2, 1, 1)
+    split = inputs.normal(2, 4, 3, 5), inputs.normal(2, 6, 3, 5, seed=1)
+    turned_query, turned_key = inputs.normal(2, 5, 3).mT, inputs.normal(2, 5, 4, seed=1).mT
+    equal = (
+        "Where sizes are equal nothing stops a wrong order: rows belong to queries, columns to "
+        "keys, and the sum runs over the features."
+    )
+    of_one, dtypes = points.AXIS_OF_ONE, points.SAME_DTYPE
     return [
         case("two queries, three keys", asks, asked),
-        case("a batch of sentences", normal(2, 3, 5), normal(2, 4, 5, seed=1)),
-        case("a batch with heads", normal(2, 3, 4, 5), normal(2, 3, 6, 5, seed=1)),
+        case("a batch of sentences", *two(2, 3, 5, keys=4)),
+        case("more keys", *two(3, 2, 4, keys=7)),
+        case("a batch with heads", *two(2, 3, 4, 5, keys=6), shared.ANY_AXES),
+        case("as many heads, queries, keys", *two(2, 4, 4, 4, keys=4), shared.ANY_AXES),
+        case("no batch at all", *two(3, 5, keys=4), shared.ANY_AXES),
+        case("as many queries, keys, features", *two(2, 4, 4, keys=4), equal),
+        case("one sentence", *two(1, 3, 5, keys=4), of_one),
+        case("one query", *two(2, 1, 5, keys=4), of_one),
+        case("one key", *two(2, 4, 5, keys=1), of_one),
+        case("one feature", *two(2, 3, 1, keys=4), of_one),
         case(
             "heads as `split_heads` leaves them",
-            normal(2, 4, 3, 5).transpose(1, 2),
-            normal(2, 6, 3, 5, seed=1).transpose(1, 2),
+            split[0].transpose(1, 2),
+            split[1].transpose(1, 2),
+            points.OTHER_ORDER,
         ),
-        case("no batch at all", normal(3, 5), normal(4, 5, seed=1)),
-        case("as many queries as keys", normal(2, 4, 4, 4), normal(2, 4, 4, 4, seed=1)),
-        case("one query", normal(2, 3, 1, 5), normal(2, 3, 4, 5, seed=1)),
-        case("one key", normal(2, 3, 4, 5), normal(2, 3, 1, 5, seed=1)),
-        case("transposed views", normal(2, 5, 3).mT, normal(2, 5, 4, seed=1).mT),
-        case(
-            "float64",
-            normal(2, 3, 5, dtype=torch.float64),
-            normal(2, 4, 5, seed=1, dtype=torch.float64),
-        ),
-        case(
-            "bfloat16",
-            normal(2, 3, 5, dtype=torch.bfloat16),
-            normal(2, 4, 5, seed=1, dtype=torch.bfloat16),
-        ),
+        case("transposed views", turned_query, turned_key, points.OTHER_ORDER),
+        case("float64", *two(2, 3, 5, keys=4, dtype=torch.float64), dtypes),
+        case("bfloat16", *two(2, 3, 5, keys=4, dtype=torch.bfloat16), dtypes),
     ]
 
 
@@ -124,6 +132,49 @@ def cosines(query: Tensor, key: Tensor) -> Tensor:
 )
 def no_transpose(query: Tensor, key: Tensor) -> Tensor:
     return query @ key
+
+
+@exercise.mistake(
+    "Every sentence meets every other one, and the result has too many axes: so does "
+    "`torch.inner`, and `tensordot` likewise. `@` keeps what stands before the last two axes "
+    "apart."
+)
+def sentences_meet(query: Tensor, key: Tensor) -> Tensor:
+    return torch.inner(query, key)
+
+
+@exercise.mistake(
+    "`torch.bmm` takes three axes, no more and no less. With heads there are four: `@` takes any "
+    "number."
+)
+def three_axes_only(query: Tensor, key: Tensor) -> Tensor:
+    return torch.bmm(query, key.mT)
+
+
+@exercise.mistake(
+    "`reshape` gives the keys the right shape but leaves their numbers in reading order, so "
+    "numbers of different keys meet one query. Turn the axes: `key.transpose(-2, -1)`."
+)
+def reshaped_and_not_turned(query: Tensor, key: Tensor) -> Tensor:
+    return query @ key.reshape(*key.shape[:-2], key.shape[-1], key.shape[-2])
+
+
+@exercise.mistake(
+    "You hide later keys. A mask is a step of its own, which comes later and is not always there. "
+    "Return the dot products as they are."
+)
+def hides_later_keys(query: Tensor, key: Tensor) -> Tensor:
+    scores = query @ key.mT
+    return scores.masked_fill(torch.ones_like(scores).tril() == 0, -math.inf)
+
+
+@exercise.mistake(
+    "You subtract the largest score of each row. That belongs to the softmax, which is a step of "
+    "its own. Return the dot products as they are."
+)
+def largest_subtracted(query: Tensor, key: Tensor) -> Tensor:
+    scores = query @ key.mT
+    return scores - scores.amax(-1, keepdim=True)
 
 
 @exercise.alternative

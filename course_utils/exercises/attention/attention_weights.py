@@ -26,12 +26,13 @@ exercise = Exercise(
 
 @exercise.cases
 def cases() -> list[Case]:
-    def case(title: str, arguments: dict) -> Case:
+    def case(title: str, given: dict, extra: dict, point: str) -> Case:
+        arguments = {**given, **extra}
         call = shared.shown_call(exercise.name, arguments)
-        return Case(title, arguments, shared.weights_by_torch, shown=call)
+        return Case(title, arguments, shared.weights_by_torch, shown=call, point=point)
 
     return [
-        *(case(title, {**given, **extra}) for title, given, extra in shared.situations()),
+        *(case(*situation) for situation in shared.situations()),
         *shared.cases_of_nothing(exercise.name, shared.SMALL, shared.weights_by_torch),
     ]
 
@@ -65,6 +66,15 @@ def scale_by_d_model(query, key, mask=None, bias=None):
 )
 def scale_by_tokens(query, key, mask=None, bias=None):
     return shared.weigh(query, key, mask, bias, divisor=key.shape[-2] ** 0.5)
+
+
+@exercise.mistake(
+    "You measure the variance of these queries and keys, so the same query and key get another "
+    "score in other company. The scale depends on d_head alone: `score_scale(query.shape[-1])`."
+)
+def scale_of_what_is_measured(query, key, mask=None, bias=None):
+    measured = query.var().item() * key.var().item()
+    return shared.weigh(query, key, mask, bias, divisor=(query.shape[-1] * measured) ** 0.5)
 
 
 @exercise.mistake("You multiply by √d_head where you should divide. The scale is smaller than 1.")
@@ -193,6 +203,32 @@ def bias_after_softmax(query, key, mask=None, bias=None):
 )
 def only_one_of_both(query, key, mask=None, bias=None):
     return shared.weigh(query, key, mask, bias if mask is None else None)
+
+
+@exercise.mistake(
+    "Without a mask you forget the bias: it is added only where a mask is given as well. Each "
+    "needs an `if` of its own."
+)
+def bias_only_with_a_mask(query, key, mask=None, bias=None):
+    return shared.weigh(query, key, mask, None if mask is None else bias)
+
+
+@exercise.mistake(
+    "Where no mask is given you hide what comes later. Without a mask every query sees every key: "
+    "whoever wants a causal mask gives one."
+)
+def causal_without_a_mask(query, key, mask=None, bias=None):
+    causal = torch.ones(query.shape[-2], key.shape[-2], dtype=torch.bool).tril()
+    return shared.weigh(query, key, causal if mask is None else mask, bias)
+
+
+@exercise.mistake(
+    "You multiply the mask by minus infinity. For an allowed key that is 0 times infinity, which "
+    "is NaN. Choose instead: `scores.masked_fill(~mask, -math.inf)`."
+)
+def mask_times_infinity(query, key, mask=None, bias=None):
+    scores = _scaled(query, key, bias)
+    return torch.softmax(scores if mask is None else scores + ~mask * -math.inf, -1)
 
 
 @exercise.alternative

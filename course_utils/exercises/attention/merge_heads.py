@@ -4,7 +4,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from course_utils.exercises import inputs
+from course_utils.exercises import inputs, points
 from course_utils.exercises.attention import shared
 from course_utils.exercises.exercise import Case, Exercise
 
@@ -27,24 +27,25 @@ def _merge_by_cat(x: Tensor) -> Tensor:
 
 @exercise.cases
 def cases() -> list[Case]:
-    def case(title: str, x: Tensor) -> Case:
-        return Case(title, {"x": x}, _merge_by_cat)
+    def case(title: str, x: Tensor, point: str = "") -> Case:
+        return Case(title, {"x": x}, _merge_by_cat, point=point)
 
-    normal = inputs.normal
+    normal, of_one = inputs.normal, points.AXIS_OF_ONE
     return [
-        case("two heads, three tokens, two features each", shared.counting(1, 2, 3, 2)),
+        case("three heads, two tokens, two features each", shared.counting(2, 3, 2, 2)),
         case("a batch of sentences", normal(2, 3, 5, 4)),
         case("another length, other heads", normal(3, 4, 2, 5)),
-        case("as many tokens as heads", normal(2, 3, 3, 3)),
         case("what split_heads gives", normal(2, 5, 3, 4).transpose(1, 2)),
-        case("one head", normal(2, 1, 3, 4)),
-        case("one head, one sentence", normal(1, 1, 3, 4)),
-        case("one head, one token", normal(2, 1, 1, 4)),
-        case("heads of one feature", normal(2, 4, 3, 1)),
-        case("one token", normal(2, 3, 1, 4)),
-        case("a transposed view", normal(2, 3, 4, 5).mT),
-        case("float64", normal(2, 3, 5, 4, dtype=torch.float64)),
-        case("bfloat16", normal(2, 3, 5, 4, dtype=torch.bfloat16)),
+        case("as many tokens as heads", normal(2, 3, 3, 4), points.EQUAL_SIZES),
+        case("as many of everything", normal(3, 3, 3, 3), points.EQUAL_SIZES),
+        case("one sentence", normal(1, 3, 4, 2), of_one),
+        case("one token", normal(2, 3, 1, 4), of_one),
+        case("one head", normal(2, 1, 3, 4), of_one),
+        case("one head, one token", normal(2, 1, 1, 4), of_one),
+        case("heads of one feature", normal(2, 4, 3, 1), of_one),
+        case("a transposed view", normal(2, 3, 4, 5).mT, points.OTHER_ORDER),
+        case("float64", normal(2, 3, 5, 4, dtype=torch.float64), points.SAME_DTYPE),
+        case("bfloat16", normal(2, 3, 5, 4, dtype=torch.bfloat16), points.SAME_DTYPE),
     ]
 
 
@@ -96,6 +97,14 @@ def interleaves(x: Tensor) -> Tensor:
 )
 def heads_after_each_other(x: Tensor) -> Tensor:
     return x.flatten(1, 2)
+
+
+@exercise.mistake(
+    "You put sentences side by side: a loop over `x`, and `torch.cat(list(x))`, take its first "
+    "axis, and that is the batch. Heads are on axis 1: `x[:, head]`, or `x.unbind(1)`."
+)
+def sentences_side_by_side(x: Tensor) -> Tensor:
+    return torch.cat(x.unbind(0), dim=-1)
 
 
 @exercise.mistake("Heads and features are still two axes. Make one of them: `flatten(-2)`.")

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from course_utils.exercises import inputs
+from course_utils.exercises import inputs, points
+from course_utils.exercises.attention import shared
 from course_utils.exercises.exercise import Case, Exercise
 
 exercise = Exercise(
@@ -32,39 +33,52 @@ def _random_weights(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
 
 @exercise.cases
 def cases() -> list[Case]:
-    def case(title: str, weights: Tensor, value: Tensor) -> Case:
-        return Case(title, {"weights": weights, "value": value}, _mixed_by_einsum)
+    def case(title: str, weights: Tensor, value: Tensor, point: str = "") -> Case:
+        return Case(title, {"weights": weights, "value": value}, _mixed_by_einsum, point=point)
 
-    normal = inputs.normal
-    small = torch.tensor([[[0.5, 0.25, 0.25], [0.0, 1.0, 0.0]]])
-    values = torch.tensor([[[4.0, 0.0], [0.0, 8.0], [-4.0, 4.0]]])
+    def two(*size: int, width: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+        values = (*size[:-2], size[-1], width)
+        return _random_weights(*size, dtype=dtype), inputs.normal(*values, dtype=dtype)
+
+    small = torch.tensor(
+        [[[0.5, 0.25, 0.25], [0.0, 1.0, 0.0]], [[0.25, 0.75, 0.0], [0.5, 0.0, 0.5]]]
+    )
+    values = torch.tensor([[4.0, 0.0], [0.0, 8.0], [-4.0, 4.0]]).repeat(2, 1, 1)
     switched_off = small * torch.tensor([1.0, 0.0, 1.0])
+    split = _random_weights(2, 4, 3, 6), inputs.normal(2, 6, 3, 5)
+    as_they_are = (
+        "Weights are used as they are. A row need not sum to 1, where somebody switches a key off, "
+        "and a weight may be below 0 or above 1."
+    )
+    equal = (
+        "Where sizes are equal nothing stops a wrong order: a row of `weights` belongs to a query, "
+        "and the sum runs over the keys."
+    )
+    of_one, dtypes = points.AXIS_OF_ONE, points.SAME_DTYPE
+    below = 2 * inputs.normal(2, 3, 4), inputs.normal(2, 4, 5)
+    turned = _random_weights(2, 3, 4).mT, inputs.normal(2, 5, 3).mT
     return [
         case("two queries, three values", small, values),
-        case("a key is switched off: rows no longer sum to 1", switched_off, values),
-        case("a batch of sentences", _random_weights(2, 3, 4), normal(2, 4, 5)),
-        case("a batch with heads", _random_weights(2, 3, 4, 6), normal(2, 3, 6, 5)),
+        case("a batch of sentences", *two(2, 3, 4, width=5)),
+        case("more queries", *two(3, 6, 2, width=4)),
+        case("a key is switched off: rows no longer sum to 1", switched_off, values, as_they_are),
+        case("weights below 0 and above 1", *below, as_they_are),
+        case("a batch with heads", *two(2, 3, 4, 6, width=5), shared.ANY_AXES),
+        case("no batch at all", *two(3, 4, width=5), shared.ANY_AXES),
+        case("as many queries, keys, features", *two(2, 4, 4, width=4), equal),
+        case("one sentence", *two(1, 3, 4, width=5), of_one),
+        case("one query", *two(2, 1, 4, width=5), of_one),
+        case("one key", *two(2, 4, 1, width=5), of_one),
+        case("values of one feature", *two(2, 4, 3, width=1), of_one),
         case(
             "heads as `split_heads` leaves them",
-            _random_weights(2, 4, 3, 6).transpose(1, 2),
-            normal(2, 6, 3, 5).transpose(1, 2),
+            split[0].transpose(1, 2),
+            split[1].transpose(1, 2),
+            points.OTHER_ORDER,
         ),
-        case("weights below 0 and above 1", 2 * normal(2, 3, 4), normal(2, 4, 5)),
-        case("no batch at all", _random_weights(3, 4), normal(4, 5)),
-        case("as many queries as keys", _random_weights(2, 3, 4, 4), normal(2, 3, 4, 4)),
-        case("one query", _random_weights(2, 3, 1, 4), normal(2, 3, 4, 5)),
-        case("one key", _random_weights(2, 3, 4, 1), normal(2, 3, 1, 5)),
-        case("transposed views", _random_weights(2, 3, 4).mT, normal(2, 5, 3).mT),
-        case(
-            "float64",
-            _random_weights(2, 3, 4, dtype=torch.float64),
-            normal(2, 4, 5, dtype=torch.float64),
-        ),
-        case(
-            "bfloat16",
-            _random_weights(2, 3, 4, dtype=torch.bfloat16),
-            normal(2, 4, 5, dtype=torch.bfloat16),
-        ),
+        case("transposed views", *turned, points.OTHER_ORDER),
+        case("float64", *two(2, 3, 4, width=5, dtype=torch.float64), dtypes),
+        case("bfloat16", *two(2, 3, 4, width=5, dtype=torch.bfloat16), dtypes),
     ]
 
 
@@ -138,6 +152,32 @@ def only_the_largest(weights: Tensor, value: Tensor) -> Tensor:
 )
 def value_transposed(weights: Tensor, value: Tensor) -> Tensor:
     return weights @ value.mT
+
+
+@exercise.mistake(
+    "`torch.bmm` takes three axes, no more and no less. With heads there are four: `@` takes any "
+    "number."
+)
+def three_axes_only(weights: Tensor, value: Tensor) -> Tensor:
+    return torch.bmm(weights, value)
+
+
+@exercise.mistake(
+    "You average over the keys, so every number is too small by their number. The weights are the "
+    "shares already: add up."
+)
+def averages_over_keys(weights: Tensor, value: Tensor) -> Tensor:
+    return weights @ value / value.shape[-2]
+
+
+@exercise.mistake(
+    "Your result has a row for every key, as `value` has. It should have one for every query: take "
+    "its shape from `weights`, and only its width from `value`."
+)
+def a_row_for_every_key(weights: Tensor, value: Tensor) -> Tensor:
+    mixed = torch.zeros_like(value)
+    mixed[..., : weights.shape[-2], :] = weights @ value
+    return mixed
 
 
 @exercise.alternative

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from course_utils.exercises import inputs
+from course_utils.exercises import inputs, points
 from course_utils.exercises.exercise import Case, Exercise, Part
 
 exercise = Exercise(
@@ -64,19 +64,27 @@ def _random_projection(
     return arguments
 
 
-def _random_biases(widths: tuple[int, int, int]) -> dict[str, Tensor]:
-    return {
-        f"b_{name}": inputs.normal(size, seed=size)
-        for name, size in zip("qkv", widths, strict=True)
-    }
+def _random_biases(width: int) -> dict[str, Tensor]:
+    return {f"b_{name}": inputs.normal(width, seed=seed) for seed, name in enumerate("qkv")}
 
 
 @exercise.cases
 def cases() -> list[Case]:
-    def case(title: str, arguments: dict[str, Tensor], use: Part = _with_linear_maps) -> Case:
-        return Case(
-            title, arguments, _projected_by_einsum, use, "project_qkv(x, memory, w_q, w_k, w_v)"
-        )
+    def case(
+        title: str, arguments: dict[str, Tensor], point: str = "", use: Part = _with_linear_maps
+    ) -> Case:
+        call = "project_qkv(x, memory, w_q, w_k, w_v)"
+        return Case(title, arguments, _projected_by_einsum, use, call, point=point)
+
+    def random(
+        tokens: tuple[int, int] = (3, 4),
+        features: tuple[int, int] = (5, 5),
+        widths: tuple[int, int, int] = (5, 5, 5),
+        dtype: torch.dtype = torch.float32,
+    ) -> dict[str, Tensor]:
+        pairs = enumerate(zip(tokens, features, strict=True))
+        x, memory = (inputs.normal(2, *size, seed=seed, dtype=dtype) for seed, size in pairs)
+        return _random_projection(x, memory, widths)
 
     small = {
         "x": torch.tensor([[[1.0, 2.0], [3.0, 0.0]]]),
@@ -85,20 +93,35 @@ def cases() -> list[Case]:
         "w_k": torch.tensor([[0.0, 1.0], [3.0, 0.0]]),
         "w_v": torch.tensor([[1.0, -1.0], [0.0, 1.0]]),
     }
-    x, memory = inputs.normal(2, 3, 5), inputs.normal(2, 4, 7, seed=1)
-    biased = _random_projection(x, memory, (6, 6, 8)) | _random_biases((6, 6, 8))
     wide, long = inputs.normal(3, 6, 2).mT, inputs.normal(3, 5, 4).mT
-    double = inputs.normal(2, 1, 3, dtype=torch.float64)
-    half = inputs.normal(2, 4, 3, dtype=torch.bfloat16)
+    called = (
+        "A map may be a layer with a bias, without one, or a plain function: call it, `w_q(x)`, "
+        "and read nothing out of it."
+    )
+    widths = (
+        "Queries, keys and values are as wide as their maps make them, whatever the width of `x`, "
+        "and `memory` may have other features than `x`."
+    )
+    always = (
+        "Keys and values come from `memory`, always. That it has the shape of `x`, or even its "
+        "numbers, does not make it `x`."
+    )
+    of_one, dtypes = points.AXIS_OF_ONE, points.SAME_DTYPE
     return [
         case("two tokens ask three others", small),
-        case("self-attention: the memory is x", small | {"memory": small["x"]}),
-        case("maps with a bias", biased),
-        case("maps to other widths", _random_projection(x, memory, (6, 6, 8))),
-        case("maps that are plain functions", small, _with_functions),
-        case("transposed views", _random_projection(wide, long, (3, 3, 3))),
-        case("float64, one token", _random_projection(double, double, (3, 3, 3))),
-        case("bfloat16", _random_projection(half, half, (3, 3, 3))),
+        case("a batch of sentences", random()),
+        case("more tokens ask", random(tokens=(6, 2))),
+        case("self-attention: the memory is x", small | {"memory": small["x"]}, always),
+        case("as many tokens in both", random(tokens=(4, 4)), always),
+        case("maps with a bias", random() | _random_biases(5), called),
+        case("maps that are plain functions", small, called, _with_functions),
+        case("maps to other widths", random(widths=(6, 6, 8)), widths),
+        case("a memory of other features", random(features=(5, 7)), widths),
+        case("transposed views", _random_projection(wide, long, (3, 3, 3)), points.OTHER_ORDER),
+        case("one token asks", random(tokens=(1, 4)), of_one),
+        case("one token is asked", random(tokens=(3, 1)), of_one),
+        case("float64", random(dtype=torch.float64), dtypes),
+        case("bfloat16", random(dtype=torch.bfloat16), dtypes),
     ]
 
 
@@ -184,6 +207,15 @@ def reaches_inside(x, memory, w_q, w_k, w_v):
     return tuple(
         F.linear(of, w.weight, w.bias) for of, w in ((x, w_q), (memory, w_k), (memory, w_v))
     )
+
+
+@exercise.mistake(
+    "Your keys and values are as many as the tokens of `x`, and the rest of the memory is lost. "
+    "There is a key and a value for every token of `memory`."
+)
+def memory_cut_to_the_length_of_x(x, memory, w_q, w_k, w_v):
+    memory = memory[:, : x.shape[1]]
+    return w_q(x), w_k(memory), w_v(memory)
 
 
 @exercise.alternative

@@ -23,23 +23,39 @@ exercise = Exercise(
 )
 
 
-SMALL_VALUE = torch.tensor([[[4.0, 0.0], [0.0, 4.0], [-4.0, 2.0]]])
+SMALL_VALUE = torch.tensor([[[4.0, 0.0, 1.0, -2.0], [0.0, 4.0, -1.0, 3.0], [-4.0, 2.0, 0.0, 1.0]]])
 
 
 @exercise.cases
 def cases() -> list[Case]:
-    def with_value(given: dict) -> dict:
+    def with_value(given: dict, d_value: int | None = None) -> dict:
+        """Values of the width of the keys, as in every head, or of another one."""
         key = given["key"]
-        value = inputs.normal(*key.shape[:-1], 8, seed=2, dtype=key.dtype)
-        return {**given, "value": SMALL_VALUE if given is shared.SMALL else value}
+        size = (*key.shape[:-1], d_value or key.shape[-1])
+        small = given["key"] is shared.SMALL["key"]
+        return {
+            **given,
+            "value": SMALL_VALUE if small else inputs.normal(*size, seed=2, dtype=key.dtype),
+        }
 
-    def case(title: str, arguments: dict) -> Case:
+    def case(title: str, given: dict, extra: dict, point: str) -> Case:
+        arguments = given | extra
         call = shared.shown_call(exercise.name, arguments)
-        return Case(title, arguments, shared.attended_by_torch, shown=call)
+        return Case(title, arguments, shared.attended_by_torch, shown=call, point=point)
 
     small = with_value(shared.SMALL)
+    width = (
+        "Values may be wider or narrower than queries and keys: the result is as wide as the "
+        "values, and the scale is that of the queries."
+    )
+    heads, mask = shared.queries_and_keys(4, 6, 5), {"mask": shared.random_mask(4, 6)}
     return [
-        *(case(title, with_value(given) | extra) for title, given, extra in shared.situations()),
+        *(
+            case(title, with_value(given), extra, point)
+            for title, given, extra, point in shared.situations()
+        ),
+        case("wider values", with_value(heads, d_value=8), mask, width),
+        case("narrower values", with_value(heads, d_value=2), mask, width),
         *shared.cases_of_nothing(exercise.name, small, shared.attended_by_torch),
     ]
 
@@ -121,6 +137,38 @@ def mask_and_bias_swapped(query, key, value, mask=None, bias=None):
 @exercise.mistake("You hide what the mask allows. True means that the query may look at the key.")
 def mask_inverted(query, key, value, mask=None, bias=None):
     return attention_weights.mask_inverted(query, key, mask, bias) @ value
+
+
+@exercise.mistake(
+    "You take the softmax of weights that are one already. The second makes them nearly equal, and "
+    "what is hidden gets a share again. `attention_weights` has done it: mix with what it returns."
+)
+def softmax_again(query, key, value, mask=None, bias=None):
+    return torch.softmax(shared.weigh(query, key, mask, bias), -1) @ value
+
+
+@exercise.mistake(
+    "With a mask you forget the bias. Pass both on at once: `attention_weights` sees to what is "
+    "None."
+)
+def only_one_of_both(query, key, value, mask=None, bias=None):
+    return shared.attended_by_torch(query, key, value, mask, bias if mask is None else None)
+
+
+@exercise.mistake(
+    "Where no mask is given you hide what comes later. Without a mask every query sees every key: "
+    "whoever wants a causal mask gives one."
+)
+def causal_without_a_mask(query, key, value, mask=None, bias=None):
+    return attention_weights.causal_without_a_mask(query, key, mask, bias) @ value
+
+
+@exercise.mistake(
+    "`torch.bmm` takes three axes, no more and no less. With heads there are four: `@` and "
+    "`mix_values` take any number."
+)
+def three_axes_only(query, key, value, mask=None, bias=None):
+    return torch.bmm(shared.weigh(query, key, mask, bias), value)
 
 
 @exercise.mistake(

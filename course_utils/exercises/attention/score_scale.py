@@ -33,20 +33,29 @@ def _scale_by_counting(d_head: int, var_q: float = 1.0, var_k: float = 1.0) -> f
 
 @exercise.cases
 def cases() -> list[Case]:
-    def case(title: str, *given: float) -> Case:
+    def case(title: str, *given: float, point: str = "") -> Case:
         arguments = dict(zip(("d_head", "var_q", "var_k"), given, strict=False))
         call = f"score_scale({', '.join(f'{name}={value}' for name, value in arguments.items())})"
-        return Case(title, arguments, _scale_by_counting, shown=call)
+        return Case(title, arguments, _scale_by_counting, shown=call, point=point)
 
+    one_term = "There may be a single term: `d_head` is used as it is, and nothing is subtracted."
+    no_square = "`d_head` need not be a square number: no rounding, as by `math.isqrt` or `//`."
+    vary = (
+        "`var_q` and `var_k` need not be 1. The variance of a product of two independent numbers "
+        "with mean 0 is the product of their variances, and all of it stands under the root."
+    )
     return [
         case("four terms", 4),
+        case("sixteen terms", 16),
         case("sixty-four terms", 64),
-        case("not a square", 10),
-        case("a single term", 1),
-        case("queries vary more", 4, 9.0, 1.0),
-        case("keys vary less", 4, 1.0, 0.25),
-        case("both vary", 6, 4.0, 0.5),
-        case("one variance given", 25, 2.0),
+        case("thirty-two terms", 32, point=no_square),
+        case("not a square", 10, point=no_square),
+        case("a single term", 1, point=one_term),
+        case("queries vary more", 4, 9.0, 1.0, point=vary),
+        case("keys vary less", 4, 1.0, 0.25, point=vary),
+        case("both vary", 8, 4.0, 0.5, point=vary),
+        case("one variance given", 32, 2.0, point=vary),
+        case("both vary alike", 4, 3.0, 3.0, point=vary),
     ]
 
 
@@ -112,6 +121,30 @@ def multiplies_by_variances(d_head: int, var_q: float = 1.0, var_k: float = 1.0)
 )
 def adds_variances(d_head: int, var_q: float = 1.0, var_k: float = 1.0) -> float:
     return 1 / math.sqrt(d_head * (var_q + var_k))
+
+
+@exercise.mistake(
+    "You take the mean of the two variances. Each term of the sum is a product of two independent "
+    "numbers with mean 0, and its variance is the product of theirs."
+)
+def averages_variances(d_head: int, var_q: float = 1.0, var_k: float = 1.0) -> float:
+    return 1 / math.sqrt(d_head * (var_q + var_k) / 2)
+
+
+@exercise.mistake(
+    "Your number is what the scores are to be divided by: return 1 divided by it. And the "
+    "variances belong under the root, beside `d_head`."
+)
+def divisor_with_variances_outside(d_head: int, var_q: float = 1.0, var_k: float = 1.0) -> float:
+    return math.sqrt(d_head) * var_q * var_k
+
+
+@exercise.mistake(
+    "`** -1 / 2` is the power -1, and half of that: `**` comes before `/`. Put the exponent in "
+    "brackets, or write `** -0.5`."
+)
+def exponent_without_brackets(d_head: int, var_q: float = 1.0, var_k: float = 1.0) -> float:
+    return 1 / (d_head * var_q * var_k) / 2
 
 
 @exercise.mistake(

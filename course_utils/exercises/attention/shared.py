@@ -7,8 +7,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from course_utils.exercises import inputs
+from course_utils.exercises import inputs, points
 from course_utils.exercises.exercise import Case, Part
+
+ANY_AXES = (
+    "Any axes may stand before the last two, or none: sentences, sentences and heads. Count axes "
+    "from the end, -2 and -1, and let `@` do the rest."
+)
+BROADCAST = (
+    "A mask and a bias may leave axes out, or have size 1 there: they broadcast to the scores by "
+    "themselves. Add, drop and turn no axes of theirs."
+)
 
 
 def counting(*shape: int) -> Tensor:
@@ -74,8 +83,11 @@ def random_mask(*shape: int) -> Tensor:
     return mask
 
 
-def situations() -> list[tuple[str, dict[str, Tensor], dict[str, Tensor | None]]]:
-    """Title, queries and keys, mask and bias: for `attention_weights` and for what stands on it."""
+def situations() -> list[tuple[str, dict[str, Tensor], dict[str, Tensor | None], str]]:
+    """Title, queries and keys, mask and bias, and the point.
+
+    They are for `attention_weights` and for what stands on it.
+    """
     normal = inputs.normal
     heads = queries_and_keys(4, 6, 5)
     causal = torch.ones(4, 6, dtype=torch.bool).tril(1)
@@ -85,28 +97,51 @@ def situations() -> list[tuple[str, dict[str, Tensor], dict[str, Tensor | None]]
     }
     flipped = {"query": 2 * normal(2, 5, 4).mT, "key": normal(2, 5, 6, seed=1).mT}
     flat = {"query": normal(3, 5), "key": normal(4, 5, seed=1)}
+    zeros = {**SMALL, "query": 0 * SMALL["query"]}
+    double, half = (queries_and_keys(2, 4, 5, dtype) for dtype in (torch.float64, torch.bfloat16))
+    one_query, one_key = queries_and_keys(1, 6, 7), queries_and_keys(4, 1, 5)
+    turned: dict[str, Tensor | None] = {"mask": random_mask(4, 6).T.contiguous().T}
+    both = (
+        "A mask and a bias may be given at once: each has an `if` of its own, and what the mask "
+        "hides stays hidden, whatever the bias adds."
+    )
+    lowest = (
+        "All scores may be far below 0, and what is hidden must be lower still: minus infinity, "
+        "set before the softmax. A score of 0 or -100 would be the highest there."
+    )
+    zero = "A score of 0 is a score like any other. What is hidden the mask says, and it alone."
     return [
-        ("two queries, three keys", SMALL, {}),
-        ("a mask", SMALL, {"mask": SMALL_MASK}),
-        ("a bias", SMALL, {"mask": None, "bias": SMALL_BIAS}),
-        ("a mask and a bias", SMALL, {"mask": SMALL_MASK, "bias": SMALL_BIAS}),
-        ("the mask hides all but very low scores", low, {"mask": SMALL_MASK[:1]}),
-        ("a batch with heads", heads, {}),
-        ("a causal mask", heads, {"mask": causal}),
-        ("a mask for the keys", heads, {"mask": random_mask(1, 6)}),
-        ("a padding mask for each sentence", heads, {"mask": random_mask(2, 1, 1, 6)}),
-        ("a mask for each head", heads, {"mask": random_mask(2, 3, 4, 6)}),
-        ("a mask for each head, for all sentences", heads, {"mask": random_mask(3, 4, 6)}),
-        ("a bias for each head", heads, {"mask": None, "bias": 2 * normal(3, 4, 6)}),
-        ("both", heads, {"mask": random_mask(2, 1, 4, 6), "bias": normal(2, 1, 1, 6)}),
-        ("as many queries as keys", queries_and_keys(5, 5, 4), {"mask": random_mask(5, 5)}),
-        ("a query of zeros", {**SMALL, "query": 0 * SMALL["query"]}, {"mask": SMALL_MASK}),
-        ("one query", queries_and_keys(1, 6, 7), {"mask": random_mask(2, 1, 1, 6)}),
-        ("one key", queries_and_keys(4, 1, 5), {}),
-        ("no batch at all", flat, {"mask": random_mask(3, 4)}),
-        ("transposed views", flipped, {"mask": random_mask(4, 6).T.contiguous().T}),
-        ("float64", queries_and_keys(2, 4, 5, torch.float64), {"mask": random_mask(2, 4)}),
-        ("bfloat16", queries_and_keys(2, 4, 5, torch.bfloat16), {"mask": random_mask(2, 4)}),
+        ("two queries, three keys", SMALL, {}, ""),
+        ("a mask", SMALL, {"mask": SMALL_MASK}, ""),
+        ("a bias", SMALL, {"mask": None, "bias": SMALL_BIAS}, ""),
+        ("a batch with heads", heads, {}, ""),
+        ("a causal mask", heads, {"mask": causal}, ""),
+        ("a mask and a bias", SMALL, {"mask": SMALL_MASK, "bias": SMALL_BIAS}, both),
+        ("both", heads, {"mask": random_mask(2, 1, 4, 6), "bias": normal(2, 1, 1, 6)}, both),
+        ("the mask hides all but very low scores", low, {"mask": SMALL_MASK[:1]}, lowest),
+        ("a query of zeros", zeros, {"mask": SMALL_MASK}, zero),
+        ("a mask for the keys", heads, {"mask": random_mask(1, 6)}, BROADCAST),
+        ("a padding mask for each sentence", heads, {"mask": random_mask(2, 1, 1, 6)}, BROADCAST),
+        ("a mask for each head", heads, {"mask": random_mask(2, 3, 4, 6)}, BROADCAST),
+        (
+            "a mask for each head, for all sentences",
+            heads,
+            {"mask": random_mask(3, 4, 6)},
+            BROADCAST,
+        ),
+        ("a bias for each head", heads, {"mask": None, "bias": 2 * normal(3, 4, 6)}, BROADCAST),
+        (
+            "as many queries as keys",
+            queries_and_keys(5, 5, 4),
+            {"mask": random_mask(5, 5)},
+            points.EQUAL_SIZES,
+        ),
+        ("one query", one_query, {"mask": random_mask(2, 1, 1, 6)}, points.AXIS_OF_ONE),
+        ("one key", one_key, {}, points.AXIS_OF_ONE),
+        ("no batch at all", flat, {"mask": random_mask(3, 4)}, ANY_AXES),
+        ("transposed views", flipped, turned, points.OTHER_ORDER),
+        ("float64", double, {"mask": random_mask(2, 4)}, points.SAME_DTYPE),
+        ("bfloat16", half, {"mask": random_mask(2, 4)}, points.SAME_DTYPE),
     ]
 
 
@@ -128,6 +163,8 @@ def cases_of_nothing(name: str, arguments: dict[str, Tensor], oracle: Part) -> l
             lambda *given: oracle(*given).detach().nan_to_num(0.0),  # a gradient would be NaN
             lambda part, **given: part(**given).nan_to_num(0.0),
             shown_call(name, arguments | {"mask": mask}),
+            point="Where a query may look at nothing, forbidden keys still get nothing. A large "
+            "negative number in all their places makes them equal: fill with minus infinity.",
         )
         for title, mask in masks.items()
     ]

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from course_utils.exercises import inputs
+from course_utils.exercises import inputs, points
 from course_utils.exercises.exercise import Case, Exercise
 
 exercise = Exercise(
@@ -28,31 +28,49 @@ def _softmax_by_torch(scores: Tensor, dim: int = -1) -> Tensor:
 
 @exercise.cases
 def cases() -> list[Case]:
-    def case(title: str, scores: Tensor, **dim: int) -> Case:
+    def case(title: str, scores: Tensor, point: str = "", **dim: int) -> Case:
         call = f"softmax(scores, dim={dim['dim']})" if dim else "softmax(scores)"
-        return Case(title, {"scores": scores, **dim}, _softmax_by_torch, shown=call)
+        return Case(title, {"scores": scores, **dim}, _softmax_by_torch, shown=call, point=point)
 
     normal = inputs.normal
+    small, heads = torch.tensor([[0.5, 1.5, -1.0], [2.0, 0.0, 1.0]]), 5 * normal(2, 3, 4, 5)
+    huge = torch.tensor([[1000.0, 999.0, 0.0], [-1000.0, -1001.0, -1000.0]])
+    along = "`dim` may be any axis: the largest score and the sum are both taken along it."
+    far = (
+        "Scores may be in the thousands, above 0 in one row and below 0 in the next. Subtract from "
+        "each row its own largest: exp then neither overflows nor leaves nothing but zeros."
+    )
+    hidden = (
+        "A score of minus infinity gets the weight 0 and leaves the others alone: exp does so by "
+        "itself. Replace it by no other number, and take no 0 times it."
+    )
+    nothing = (
+        "A row of nothing but minus infinity has no answer. It gives NaN, which says so: neither "
+        "zeros nor equal shares."
+    )
+    dtypes = points.SAME_DTYPE
     return [
         case("one row", torch.tensor([1.0, 2.0, 4.0])),
-        case("two rows of three scores", torch.tensor([[0.5, 1.5, -1.0], [2.0, 0.0, 1.0]])),
-        case("down the columns", torch.tensor([[0.5, 1.5, -1.0], [2.0, 0.0, 1.0]]), dim=0),
-        case("huge scores", torch.tensor([[1000.0, 999.0, 0.0], [-1000.0, -1001.0, -1000.0]])),
-        case("huge scores in float64", torch.tensor([[1e5, 99_999.0, 0.0]]).double()),
-        case("minus infinity", torch.tensor([[1.0, -torch.inf, 2.0]])),
+        case("two rows of three scores", small),
+        case("scores of a batch with heads", heads),
+        case("down the columns", small, along, dim=0),
+        case("the same along axis 1", heads, along, dim=1),
+        case("the same along axis -2", heads, along, dim=-2),
+        case("huge scores", huge, far),
+        case("huge scores in float64", torch.tensor([[1e5, 99_999.0, 0.0]]).double(), far),
+        case("minus infinity", torch.tensor([[1.0, -torch.inf, 2.0]]), hidden),
         Case(
             "a row of minus infinity has no answer",
             {"scores": torch.tensor([[1.0, 2.0, 0.0], [-torch.inf] * 3])},
             lambda scores: torch.softmax(scores.detach(), -1),  # nor has it a gradient
+            point=nothing,
         ),
-        case("scores of a batch with heads", 5 * normal(2, 3, 4, 5)),
-        case("the same along axis 1", 5 * normal(2, 3, 4, 5), dim=1),
-        case("the same along axis -2", 5 * normal(2, 3, 4, 5), dim=-2),
-        case("as many queries as keys", 5 * normal(2, 4, 4)),
-        case("a transposed view", normal(5, 4).T),
-        case("float64", normal(3, 4, dtype=torch.float64)),
-        case("bfloat16", normal(3, 4, dtype=torch.bfloat16)),
-        case("a single score", torch.tensor([[7.0]])),
+        case("as many queries as keys", 5 * normal(2, 4, 4), points.EQUAL_SIZES),
+        case("a transposed view", normal(5, 4).T, points.OTHER_ORDER),
+        case("a single score", torch.tensor([[7.0]]), points.AXIS_OF_ONE),
+        case("one row in a batch", normal(1, 1, 4), points.AXIS_OF_ONE),
+        case("float64", normal(3, 4, dtype=torch.float64), dtypes),
+        case("bfloat16", normal(3, 4, dtype=torch.bfloat16), dtypes),
     ]
 
 
@@ -178,6 +196,15 @@ def divides_in_place(scores: Tensor, dim: int = -1) -> Tensor:
     exponentials = torch.exp(scores - scores.amax(dim, keepdim=True))
     exponentials /= exponentials.sum(dim, keepdim=True)
     return exponentials
+
+
+@exercise.mistake(
+    "Your weights are right, but the sum is cut off from the scores by `detach` or `no_grad`, so "
+    "the gradient is wrong. Every weight depends on all the scores, through the sum."
+)
+def sum_cut_off(scores: Tensor, dim: int = -1) -> Tensor:
+    exponentials = torch.exp(scores - scores.amax(dim, keepdim=True).detach())
+    return exponentials / exponentials.sum(dim, keepdim=True).detach()
 
 
 @exercise.alternative

@@ -4,7 +4,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from course_utils.exercises import inputs
+from course_utils.exercises import inputs, points
 from course_utils.exercises.attention import shared
 from course_utils.exercises.exercise import Case, Exercise
 
@@ -28,22 +28,26 @@ def _split_by_chunks(x: Tensor, n_heads: int) -> Tensor:
 
 @exercise.cases
 def cases() -> list[Case]:
-    def case(title: str, x: Tensor, n_heads: int) -> Case:
-        shown = f"split_heads(x, n_heads={n_heads})"
-        return Case(title, {"x": x, "n_heads": n_heads}, _split_by_chunks, shown=shown)
+    def case(title: str, x: Tensor, n_heads: int, point: str = "") -> Case:
+        call = f"split_heads(x, n_heads={n_heads})"
+        return Case(title, {"x": x, "n_heads": n_heads}, _split_by_chunks, shown=call, point=point)
 
-    normal = inputs.normal
+    normal, of_one = inputs.normal, points.AXIS_OF_ONE
+    single = "One head is a head like others: the result is [batch, 1, tokens, d_model]."
     return [
-        case("three tokens of four features, two heads", shared.counting(1, 3, 4), 2),
+        case("two tokens of six features, three heads", shared.counting(2, 2, 6), 3),
         case("a batch of sentences", normal(2, 5, 12), 3),
         case("another length, other heads", normal(3, 2, 8), 4),
-        case("as many tokens as heads", normal(2, 3, 9), 3),
-        case("one head", normal(2, 3, 4), 1),
-        case("heads of one feature", normal(2, 3, 4), 4),
-        case("one token", normal(2, 1, 6), 3),
-        case("a transposed view", normal(2, 6, 5).mT, 3),
-        case("float64", normal(2, 5, 6, dtype=torch.float64), 2),
-        case("bfloat16", normal(2, 5, 6, dtype=torch.bfloat16), 2),
+        case("as many tokens as heads", normal(2, 3, 6), 3, points.EQUAL_SIZES),
+        case("as many features in a head as heads", normal(2, 5, 9), 3, points.EQUAL_SIZES),
+        case("as many sentences as tokens", normal(4, 4, 6), 2, points.EQUAL_SIZES),
+        case("one sentence", normal(1, 4, 6), 2, of_one),
+        case("one token", normal(2, 1, 6), 3, of_one),
+        case("one head", normal(2, 3, 4), 1, single),
+        case("heads of one feature", normal(2, 3, 4), 4, of_one),
+        case("a transposed view", normal(2, 6, 5).mT, 3, points.OTHER_ORDER),
+        case("float64", normal(2, 5, 6, dtype=torch.float64), 2, points.SAME_DTYPE),
+        case("bfloat16", normal(2, 5, 6, dtype=torch.bfloat16), 2, points.SAME_DTYPE),
     ]
 
 
@@ -110,6 +114,17 @@ def every_head_gets_all(x: Tensor, n_heads: int) -> Tensor:
 )
 def features_before_tokens(x: Tensor, n_heads: int) -> Tensor:
     return x.unflatten(-1, (n_heads, -1)).permute(0, 2, 3, 1)
+
+
+@exercise.mistake(
+    "Heads and sentences are mixed: your pieces lie head by head, each with all its sentences, and "
+    "are then read sentence by sentence. Put the heads on an axis of their own: "
+    "`torch.stack(pieces, dim=1)`."
+)
+def heads_and_sentences_mixed(x: Tensor, n_heads: int) -> Tensor:
+    batch, tokens, d_model = x.shape
+    pieces = torch.cat(x.chunk(n_heads, dim=-1))
+    return pieces.reshape(batch, n_heads, tokens, d_model // n_heads)
 
 
 @exercise.alternative

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from course_utils.exercises import inputs
+from course_utils.exercises import inputs, points
 from course_utils.exercises.exercise import Case, Exercise
 
 exercise = Exercise(
@@ -33,27 +33,36 @@ def _added_token_by_token(x: Tensor, positions: Tensor) -> Tensor:
 
 @exercise.cases
 def cases() -> list[Case]:
-    def case(title: str, x: Tensor, positions: Tensor) -> Case:
-        return Case(title, {"x": x, "positions": positions}, _added_token_by_token)
+    def case(title: str, x: Tensor, positions: Tensor, point: str = "") -> Case:
+        return Case(title, {"x": x, "positions": positions}, _added_token_by_token, point=point)
 
     def random(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
         return inputs.normal(*shape, seed=seed, dtype=dtype)
 
-    tokens = torch.tensor([[[1.0, 2.0], [1.0, 2.0], [5.0, 0.0]]])
+    def two(*shape: int, places: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+        return random(*shape, dtype=dtype), random(places, shape[-1], seed=1, dtype=dtype)
+
+    tokens = torch.tensor([[[1.0, 2.0], [1.0, 2.0], [5.0, 0.0]], [[3.0, 1.0]] * 3])
     rows = torch.tensor([[0.0, 0.0], [0.1, 0.2], [0.3, 0.4], [0.5, 0.6]])
-    double, half = torch.float64, torch.bfloat16
+    no_more = (
+        "There may be just as many positions as tokens, with none to spare: token 0 gets row 0, "
+        "and the last token the last row."
+    )
+    equal, of_one, dtypes = points.EQUAL_SIZES, points.AXIS_OF_ONE, points.SAME_DTYPE
     return [
         case("three tokens, positions for four", tokens, rows),
-        case("a batch of sentences", random(2, 4, 3), random(6, 3, seed=1)),
+        case("a batch of sentences", *two(2, 4, 3, places=6)),
         case("the same sentences, other positions", random(2, 4, 3), random(6, 3, seed=2)),
-        case("as many tokens as positions", random(2, 5, 3), random(5, 3, seed=1)),
-        case("as many sentences as tokens", random(4, 4, 3), random(7, 3, seed=1)),
-        case("as many tokens as features", random(2, 3, 3), random(3, 3, seed=1)),
-        case("one token", random(3, 1, 4), random(5, 4, seed=1)),
-        case("one sentence", random(1, 4, 3), random(6, 3, seed=1)),
-        case("transposed views", random(2, 3, 4).mT, random(3, 5, seed=1).T),
-        case("float64", random(2, 4, 3, dtype=double), random(6, 3, seed=1, dtype=double)),
-        case("bfloat16", random(2, 4, 3, dtype=half), random(6, 3, seed=1, dtype=half)),
+        case("as many tokens as positions", *two(2, 5, 3, places=5), no_more),
+        case("as many sentences as tokens", *two(4, 4, 3, places=7), equal),
+        case("as many tokens as features", *two(2, 3, 3, places=5), equal),
+        case("as many sentences as positions", *two(6, 4, 3, places=6), equal),
+        case("one token", *two(3, 1, 4, places=5), of_one),
+        case("one sentence", *two(1, 4, 3, places=6), of_one),
+        case("one feature", *two(2, 4, 1, places=6), of_one),
+        case("transposed views", random(2, 3, 4).mT, random(3, 5, seed=1).T, points.OTHER_ORDER),
+        case("float64", *two(2, 4, 3, places=6, dtype=torch.float64), dtypes),
+        case("bfloat16", *two(2, 4, 3, places=6, dtype=torch.bfloat16), dtypes),
     ]
 
 
@@ -97,6 +106,28 @@ def adds_all_rows(x, positions):
 )
 def last_rows(x, positions):
     return x + positions[-x.shape[1] :]
+
+
+@exercise.mistake(
+    "You spread the rows over the whole table, so the same place gets another row in a longer "
+    "sentence. Token t gets row t: `positions[: x.shape[1]]`."
+)
+def spread_over_the_table(x, positions):
+    rows = torch.linspace(0, len(positions) - 1, x.shape[1]).long()
+    return x + positions[rows]
+
+
+@exercise.mistake("You start with row 1. Token 0 gets row 0: `positions[: x.shape[1]]`.")
+def starts_with_row_one(x, positions):
+    return x + positions[1 : x.shape[1] + 1]
+
+
+@exercise.mistake(
+    "`requires_grad_(False)` forbids the gradient that learned positions need, and stops at a "
+    "slice of them. Leave it out."
+)
+def gradient_forbidden(x, positions):
+    return x + positions[: x.shape[1]].requires_grad_(False)
 
 
 @exercise.mistake(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from course_utils.exercises import inputs
+from course_utils.exercises import inputs, points
 from course_utils.exercises.exercise import Case, Exercise, Part, Wrong
 
 exercise = Exercise(
@@ -37,8 +37,8 @@ def _turned_as_complex_numbers(x: Tensor, angles: Tensor) -> Tensor:
 
 @exercise.cases
 def cases() -> list[Case]:
-    def case(title: str, x: Tensor, angles: Tensor) -> Case:
-        return Case(title, {"x": x, "angles": angles}, _turned_as_complex_numbers)
+    def case(title: str, x: Tensor, angles: Tensor, point: str = "") -> Case:
+        return Case(title, {"x": x, "angles": angles}, _turned_as_complex_numbers, point=point)
 
     def random(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
         return inputs.normal(*shape, seed=seed, dtype=dtype)
@@ -50,19 +50,28 @@ def cases() -> list[Case]:
     quarter = math.pi / 2
     turns = torch.tensor([[0.0, 0.0], [quarter, -2 * quarter]])
     half = torch.bfloat16
-    heads_from_split = random(2, 5, 3, 4).transpose(1, 2)
+    view = random(5, 3, 4).transpose(0, 1)
+    any_axes = (
+        "Rows of `angles` belong to the tokens, the last axis but one of `x`, whatever stands "
+        "before it: sentences, heads, or nothing. As they are, they broadcast."
+    )
+    one_pair = "There may be one pair of features: `angles` then has a single column."
+    of_one, other_order = points.AXIS_OF_ONE, points.OTHER_ORDER
     return [
         case("the second token: a quarter of a turn, half a turn back", vectors, turns),
         case("a batch of sentences", random(2, 3, 8), angles(3, 4)),
         case("the same sentences, other angles", random(2, 3, 8), -angles(3, 4)),
-        case("a batch with heads", random(2, 3, 5, 6), angles(5, 3)),
-        case("as many heads as tokens", random(2, 4, 4, 6), angles(4, 3)),
-        case("as many tokens as pairs", random(2, 3, 6), angles(3, 3)),
-        case("one pair", random(3, 4, 2), angles(4, 1)),
-        case("one token", random(2, 3, 1, 6), angles(1, 3)),
-        case("heads that are views", heads_from_split, angles(5, 2)),
-        case("transposed views", random(2, 6, 5).mT, angles(3, 5).T),
-        case("bfloat16", random(2, 5, 6, dtype=half), angles(5, 3, dtype=half)),
+        case("a batch with heads", random(2, 3, 5, 6), angles(5, 3), any_axes),
+        case("as many heads as tokens", random(2, 4, 4, 6), angles(4, 3), any_axes),
+        case("no batch at all", random(5, 6), angles(5, 3), any_axes),
+        case("as many tokens as pairs", random(2, 3, 6), angles(3, 3), points.EQUAL_SIZES),
+        case("as many sentences as tokens", random(4, 4, 6), angles(4, 3), points.EQUAL_SIZES),
+        case("one pair", random(3, 4, 2), angles(4, 1), one_pair),
+        case("one token", random(3, 1, 6), angles(1, 3), of_one),
+        case("one sentence", random(1, 4, 6), angles(4, 3), of_one),
+        case("a view with two axes swapped", view, angles(5, 2), other_order),
+        case("transposed views", random(2, 6, 5).mT, angles(3, 5).T, other_order),
+        case("bfloat16", random(2, 5, 6, dtype=half), angles(5, 3, dtype=half), points.SAME_DTYPE),
     ]
 
 
@@ -186,6 +195,16 @@ def angles_along_heads(x, angles):
 )
 def first_angle_for_all(x, angles):
     return torch.cat(_turn(x.chunk(2, dim=-1), angles[:, :1]), dim=-1)
+
+
+@exercise.mistake(
+    "`repeat_interleave` gives neighbours the same angle, but a pair is feature i and feature "
+    "i + d_head/2. Put the angles behind each other twice: `torch.cat((angles, angles), dim=-1)`."
+)
+def angles_for_neighbours(x, angles):
+    first, second = x.chunk(2, dim=-1)
+    each = angles.repeat_interleave(2, dim=-1)
+    return x * each.cos() + torch.cat((-second, first), dim=-1) * each.sin()
 
 
 @exercise.mistake(

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from course_utils.exercises import inputs
+from course_utils.exercises import inputs, points
 from course_utils.exercises.exercise import Case, Exercise, Part
 
 exercise = Exercise(
@@ -78,9 +78,9 @@ def _falls_with_place(x: Tensor) -> Tensor:
 
 @exercise.cases
 def cases() -> list[Case]:
-    def case(title: str, layer: Layer, x: Tensor, order: list[int]) -> Case:
+    def case(title: str, layer: Layer, x: Tensor, order: list[int], point: str = "") -> Case:
         arguments = {"layer": layer, "x": x, "order": torch.tensor(order)}
-        return Case(title, arguments, _largest_difference_by_loops, _use)
+        return Case(title, arguments, _largest_difference_by_loops, _use, point=point)
 
     def random(*shape: int, seed: int = 0) -> Tensor:
         return inputs.normal(*shape, seed=seed, dtype=torch.float64)
@@ -88,21 +88,45 @@ def cases() -> list[Case]:
     small = torch.tensor([[[1.0], [2.0], [4.0]]])
     same_tokens = torch.cat((torch.ones(1, 4, 3), inputs.normal(1, 4, 3))).double()
     falls = _Named("the token, lowered more at later places", _falls_with_place)
+    six_sums = _Named("six sums", _wider_sums)
     one_way = torch.tensor([[[3.0], [0.0], [0.0], [1.0]]])
+    without_sign = (
+        "A difference counts without its sign, whether the first answer is larger or the second: "
+        "`.abs()` of each, then `.max()`."
+    )
+    wider = "The answer may be wider than `x`: only its axis 1, the tokens, is as in `x`."
+    every = "The largest difference of all counts, whichever sentence it is in."
+    equal = (
+        "Tokens are on axis 1, also where there are as many of them as sentences or features: a "
+        "wrong axis fits there as well."
+    )
+    nothing = (
+        "Where nothing moves the two answers are equal, and the result is the number 0.0. Nothing "
+        "is divided by it, and no token is looked for that has moved."
+    )
+    as_it_is = (
+        "The difference is returned as it is: not cut off, not rounded, not relative to anything."
+    )
     return [
         case("three tokens move, and a layer adds up", RUNNING_SUM, small, [1, 2, 0]),
         case("a layer that does not know the order", PLUS_MEAN, random(2, 5, 3), [3, 0, 4, 2, 1]),
         case("a layer that does", MINUS_PREVIOUS, random(2, 5, 3), [3, 0, 4, 2, 1]),
-        case("the largest difference is negative", falls, one_way, [1, 2, 3, 0]),
-        case("the largest difference is positive", falls, one_way, [3, 0, 1, 2]),
-        case("a wider answer", _Named("six sums", _wider_sums), random(3, 4, 3), [2, 3, 1, 0]),
-        case("only one sentence changes", RUNNING_SUM, same_tokens, [1, 2, 3, 0]),
-        case("as many tokens as features", RUNNING_SUM, random(2, 4, 4), [2, 0, 3, 1]),
-        case("as many tokens as sentences", RUNNING_SUM, random(4, 4, 2), [2, 0, 3, 1]),
-        case("nothing moves", RUNNING_SUM, random(2, 4, 3), [0, 1, 2, 3]),
-        case("one token", MINUS_PREVIOUS, random(2, 1, 3), [0]),
-        case("large numbers", RUNNING_SUM, 1000 * random(2, 4, 3), [2, 0, 3, 1]),
-        case("a transposed view", RUNNING_SUM, random(2, 3, 5).mT, [3, 0, 4, 2, 1]),
+        case("the largest difference is negative", falls, one_way, [1, 2, 3, 0], without_sign),
+        case("the largest difference is positive", falls, one_way, [3, 0, 1, 2], without_sign),
+        case("a wider answer", six_sums, random(3, 4, 3), [2, 3, 1, 0], wider),
+        case("only one sentence changes", RUNNING_SUM, same_tokens, [1, 2, 3, 0], every),
+        case("as many tokens as features", RUNNING_SUM, random(2, 4, 4), [2, 0, 3, 1], equal),
+        case("as many tokens as sentences", RUNNING_SUM, random(4, 4, 2), [2, 0, 3, 1], equal),
+        case("nothing moves", RUNNING_SUM, random(2, 4, 3), [0, 1, 2, 3], nothing),
+        case("one token", MINUS_PREVIOUS, random(2, 1, 3), [0], nothing),
+        case("large numbers", RUNNING_SUM, 1000 * random(2, 4, 3), [2, 0, 3, 1], as_it_is),
+        case(
+            "a transposed view",
+            RUNNING_SUM,
+            random(2, 3, 5).mT,
+            [3, 0, 4, 2, 1],
+            points.OTHER_ORDER,
+        ),
     ]
 
 
@@ -152,6 +176,30 @@ def shuffles_again(layer, x, order):
 )
 def compares_means(layer, x, order):
     return (layer(x[:, order]).mean() - layer(x).mean()).abs().item()
+
+
+@exercise.mistake(
+    "You compare the largest number of one answer with the largest of the other. Two quite "
+    "different answers can have the same one. Subtract first, number by number."
+)
+def compares_the_largest(layer, x, order):
+    return abs(layer(x[:, order]).abs().max().item() - layer(x)[:, order].abs().max().item())
+
+
+@exercise.mistake(
+    "You compare the largest number of one answer with the largest of the other. Two quite "
+    "different answers can have the same one. Subtract first, then take `.abs().max()`."
+)
+def compares_the_maxima(layer, x, order):
+    return abs(layer(x[:, order]).max().item() - layer(x)[:, order].max().item())
+
+
+@exercise.mistake(
+    "You compare the first sentence only. The largest difference counts, whichever sentence it is "
+    "in: take it over all axes."
+)
+def first_sentence_only(layer, x, order):
+    return (layer(x[:, order])[0] - layer(x)[0, order]).abs().max().item()
 
 
 @exercise.mistake(

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from course_utils.exercises import inputs
+from course_utils.exercises import inputs, points
 from course_utils.exercises.exercise import Case, Exercise
 
 exercise = Exercise(
@@ -34,26 +34,38 @@ def _biases_one_by_one(n_query: int, n_key: int, table: Tensor) -> Tensor:
 
 @exercise.cases
 def cases() -> list[Case]:
-    def case(title: str, n_query: int, n_key: int, table: Tensor) -> Case:
+    def case(title: str, n_query: int, n_key: int, table: Tensor, point: str = "") -> Case:
         arguments = {"n_query": n_query, "n_key": n_key, "table": table}
         shown = f"relative_bias(n_query={n_query}, n_key={n_key}, table)"
-        return Case(title, arguments, _biases_one_by_one, shown=shown)
+        return Case(title, arguments, _biases_one_by_one, shown=shown, point=point)
 
     random = inputs.normal
     small = torch.tensor([-2.0, -1.0, 0.0, 10.0, 20.0])
+    not_square = (
+        "There may be more keys than queries, or fewer. Rows are queries, columns are keys, and "
+        "query 0 stands at key 0: the distance is i - j all the same."
+    )
+    far = (
+        "The table may reach farther than the text. Its middle entry, number R, belongs to the "
+        "distance 0, whatever the number of tokens."
+    )
+    no_reach = "A table of one entry has R = 0: that entry is for every distance."
+    slice_of = (
+        "The table may be a slice of a longer tensor: its own entries count, and their number."
+    )
     return [
         case("four queries, four keys, reach 2", 4, 4, small),
         case("the same tokens, another reach", 4, 4, random(7)),
-        case("more keys than queries", 3, 7, random(7)),
-        case("more queries than keys", 8, 3, random(5)),
-        case("the reach is longer than the text", 3, 4, random(13)),
-        case("reach 1", 6, 5, random(3)),
-        case("no reach: one entry for all distances", 3, 2, random(1)),
-        case("one query", 1, 5, random(5)),
-        case("one key", 5, 1, random(5)),
-        case("every other entry of a table", 6, 7, random(10)[1::2]),
-        case("float64", 5, 6, random(7, dtype=torch.float64)),
-        case("bfloat16", 5, 6, random(7, dtype=torch.bfloat16)),
+        case("reach 1", 5, 5, random(3)),
+        case("more keys than queries", 3, 7, random(7), not_square),
+        case("more queries than keys", 8, 3, random(5), not_square),
+        case("the reach is longer than the text", 4, 4, random(13), far),
+        case("no reach: one entry for all distances", 3, 3, random(1), no_reach),
+        case("one query", 1, 5, random(5), points.AXIS_OF_ONE),
+        case("one key", 5, 1, random(5), points.AXIS_OF_ONE),
+        case("every other entry of a table", 6, 6, random(10)[1::2], slice_of),
+        case("float64", 5, 5, random(7, dtype=torch.float64), points.SAME_DTYPE),
+        case("bfloat16", 5, 5, random(7, dtype=torch.bfloat16), points.SAME_DTYPE),
     ]
 
 
@@ -160,6 +172,50 @@ def last_query_at_last_key(n_query, n_key, table):
 def returns_distances(n_query, n_key, table):
     reach = len(table) // 2
     return _distances(n_query, n_key).clamp(-reach, reach).to(table.dtype)
+
+
+@exercise.mistake(
+    "You keep the places below the end of the table, but not above its start: for a key far after "
+    "the query they are negative, and count from the back. `clamp` takes both ends."
+)
+def limited_above_only(n_query, n_key, table):
+    reach = len(table) // 2
+    return table[_distances(n_query, n_key).clamp(max=reach) + reach]
+
+
+@exercise.mistake(
+    "You keep the places above the start of the table, but not below its end, so a query far after "
+    "the key stops. `clamp` takes both ends."
+)
+def limited_below_only(n_query, n_key, table):
+    reach = len(table) // 2
+    return table[_distances(n_query, n_key).clamp(min=-reach) + reach]
+
+
+@exercise.mistake(
+    "Your distances end at R - 1, so the last entry of the table is never read. A table of 2R + 1 "
+    "entries is for the distances -R to R, both included."
+)
+def last_entry_never_read(n_query, n_key, table):
+    reach = len(table) // 2
+    return table[_distances(n_query, n_key).clamp(-reach, reach - 1) + reach]
+
+
+@exercise.mistake(
+    "Two things: the distance is i - j, and you use j - i. And your distances end at R - 1, so the "
+    "last entry of the table is never read: they go from -R to R."
+)
+def sign_flipped_and_last_entry_never_read(n_query, n_key, table):
+    reach = len(table) // 2
+    return table[(-_distances(n_query, n_key)).clamp(-reach, reach - 1) + reach]
+
+
+@exercise.mistake(
+    "Your numbers are right, but they are cut off from the table, which could never be learned. "
+    "`.item()`, `.tolist()`, `torch.tensor(…)` and `.detach()` cut. Index the table itself."
+)
+def entries_cut_off(n_query, n_key, table):
+    return _biases_one_by_one(n_query, n_key, table.detach())
 
 
 @exercise.alternative

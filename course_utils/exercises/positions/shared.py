@@ -13,11 +13,15 @@ def frequencies(d_model: int, base: float) -> Tensor:
 
 
 def case_of_numbers(
-    name: str, oracle: Callable[..., Tensor], title: str, arguments: Mapping[str, float]
+    name: str,
+    oracle: Callable[..., Tensor],
+    title: str,
+    arguments: Mapping[str, float],
+    point: str = "",
 ) -> Case:
     """A part that is given numbers, and shown with them."""
     shown = ", ".join(f"{one}={value:g}" for one, value in arguments.items())
-    return Case(title, arguments, oracle, shown=f"{name}({shown})")
+    return Case(title, arguments, oracle, shown=f"{name}({shown})", point=point)
 
 
 def gives_a_new_tensor(part: Part, *arguments: float) -> None:

@@ -35,20 +35,33 @@ def _exponential_of_k_steps(k: int, d_model: int, base: float = 10000.0) -> Tens
 
 @exercise.cases
 def cases() -> list[Case]:
-    def case(title: str, k: int, d_model: int, **base: float) -> Case:
+    def case(title: str, k: int, d_model: int, point: str = "", **base: float) -> Case:
         arguments = {"k": k, "d_model": d_model, **base}
-        return shared.case_of_numbers(exercise.name, _exponential_of_k_steps, title, arguments)
+        return shared.case_of_numbers(
+            exercise.name, _exponential_of_k_steps, title, arguments, point
+        )
 
+    steps = (
+        "The angle of a pair is `k` times its frequency: it grows with `k`, however far, and for "
+        "k = 0 nothing turns."
+    )
+    back = (
+        "`k` may be negative: then the matrix moves back. A loop over `range(k)` does nothing "
+        "there, and `abs(k)` moves on."
+    )
+    one_pair = "With two features there is a single pair: the matrix is one block of two by two."
     return [
         case("one token on, two frequencies", 1, 4, base=100.0),
         case("the same, the usual base", 1, 4),
-        case("three tokens on", 3, 4),
-        case("more features", 3, 8),
-        case("back", -2, 6),
-        case("another base", 5, 10, base=50.0),
-        case("one frequency", 4, 2),
-        case("not at all", 0, 6),
-        case("far", 30, 12),
+        case("more features", 1, 8),
+        case("another base", 1, 10, base=50.0),
+        case("two tokens on", 2, 4, steps),
+        case("three tokens on", 3, 8, steps),
+        case("not at all", 0, 6, steps),
+        case("far", 30, 12, steps),
+        case("back", -2, 6, back),
+        case("one token back", -1, 4, back),
+        case("one frequency", 1, 2, one_pair),
     ]
 
 
@@ -142,6 +155,51 @@ def forgot_minus(k, d_model, base=10000.0):
     sines, cosines = angles.sin(), angles.cos()
     blocks = torch.stack((cosines, sines, sines, cosines), dim=-1).unflatten(-1, (2, 2))
     return torch.block_diag(*blocks)
+
+
+@exercise.mistake(
+    "Your side diagonals are full, so the cosine of one pair is mixed with the sine of the next. "
+    "Between two pairs there must be zeros: every second entry beside the diagonal."
+)
+def pairs_are_mixed(k, d_model, base=10000.0):
+    angles = (k * shared.frequencies(d_model, base)).repeat_interleave(2)
+    beside = angles.sin()[:-1]
+    return torch.diag(angles.cos()) + torch.diag(beside, -1) - torch.diag(beside, 1)
+
+
+@exercise.mistake(
+    "You raise the frequency to the power `k`, so hands grow slower with every step. The angle is "
+    "`k` times the frequency: k * base^(-2i / d_model)."
+)
+def k_in_the_exponent(k, d_model, base=10000.0):
+    angles = base ** (-k * (torch.arange(0, d_model, 2) / d_model))
+    return _rotations(angles.sin(), angles.cos())
+
+
+@exercise.mistake(
+    "`//` cuts the exponent down to a whole number, so all hands but the first turn alike. Divide "
+    "with `/`."
+)
+def exponent_cut_down(k, d_model, base=10000.0):
+    angles = k * base ** (-torch.arange(0, d_model, 2) // d_model).float()
+    return _rotations(angles.sin(), angles.cos())
+
+
+@exercise.mistake(
+    "Two things: your matrix moves back by k, not on, so the minus belongs in the upper right of "
+    "each block. And you use 10000 where it should say `base`."
+)
+def back_and_base_ignored(k, d_model, base=10000.0):
+    angles = k * shared.frequencies(d_model, 10000.0)
+    return _rotations(-angles.sin(), angles.cos())
+
+
+@exercise.mistake(
+    "Your numbers are right, but they are float64: NumPy computes so, and `.double()` does. The "
+    "positions are float32, and so should the matrix be: `.float()` at the end."
+)
+def stays_float64(k, d_model, base=10000.0):
+    return _exponential_of_k_steps(k, d_model, base).double()
 
 
 @exercise.alternative

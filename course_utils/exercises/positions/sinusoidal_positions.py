@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from course_utils.exercises import points
 from course_utils.exercises.exercise import Case, Exercise, Part
 from course_utils.exercises.positions import shared
 
@@ -39,10 +40,16 @@ def _sinusoids_one_by_one(n_tokens: int, d_model: int, base: float = 10000.0) ->
 
 @exercise.cases
 def cases() -> list[Case]:
-    def case(title: str, n_tokens: int, d_model: int, **base: float) -> Case:
+    def case(title: str, n_tokens: int, d_model: int, point: str = "", **base: float) -> Case:
         arguments = {"n_tokens": n_tokens, "d_model": d_model, **base}
-        return shared.case_of_numbers(exercise.name, _sinusoids_one_by_one, title, arguments)
+        return shared.case_of_numbers(exercise.name, _sinusoids_one_by_one, title, arguments, point)
 
+    exactly = (
+        "Places are counted exactly, however many there are. There is no longest text, and no "
+        "dtype with few digits: bfloat16 has no number between 256 and 258, float16 none after "
+        "2048 but every second."
+    )
+    one_pair = "With two features there is one frequency, base^0 = 1, and nothing to divide by."
     return [
         case("three places, two frequencies", 3, 4, base=100.0),
         case("the same size, the usual base", 3, 4),
@@ -50,11 +57,12 @@ def cases() -> list[Case]:
         case("more features", 5, 8),
         case("three frequencies", 10, 6),
         case("another base", 7, 10, base=50.0),
-        case("as many places as features", 6, 6, base=20.0),
-        case("one frequency", 9, 2),
-        case("one place", 1, 8),
-        case("many places", 50, 12),
-        case("a long text, one frequency", 2100, 2),
+        case("as many places as features", 6, 6, points.EQUAL_SIZES, base=20.0),
+        case("as many places as frequencies", 4, 8, points.EQUAL_SIZES),
+        case("one frequency", 9, 2, one_pair),
+        case("one place", 1, 8, points.AXIS_OF_ONE),
+        case("many places", 250, 4, exactly),
+        case("a long text, one frequency", 6000, 2, exactly),
     ]
 
 
@@ -162,6 +170,50 @@ def frequencies_rise(n_tokens, d_model, base=10000.0):
 def counted_in_bfloat16(n_tokens, d_model, base=10000.0):
     places = torch.arange(n_tokens, dtype=torch.bfloat16)
     return _side_by_side(places[:, None] * shared.frequencies(d_model, base))
+
+
+@exercise.mistake(
+    "Your last frequency is 1 / base: `linspace` and `logspace` count their end point. The "
+    "exponents 2i / d_model stop before 1, at (d_model - 2) / d_model."
+)
+def exponents_reach_one(n_tokens, d_model, base=10000.0):
+    frequencies = base ** -torch.linspace(0, 1, d_model // 2)
+    return _side_by_side(torch.arange(n_tokens)[:, None] * frequencies)
+
+
+@exercise.mistake(
+    "Your angles are 2π times too large. A hand turns by base^(-2i / d_model) radians a token; "
+    "2π · base^(2i / d_model) tokens make a whole turn."
+)
+def two_pi_too_much(n_tokens, d_model, base=10000.0):
+    frequencies = shared.frequencies(d_model, base)
+    return _side_by_side(2 * math.pi * torch.arange(n_tokens)[:, None] * frequencies)
+
+
+@exercise.mistake(
+    "Your places are not 1 apart: `linspace` counts its end point as well. Places are 0, 1, 2 …: "
+    "`torch.arange(n_tokens)`."
+)
+def places_by_linspace(n_tokens, d_model, base=10000.0):
+    places = torch.linspace(0, n_tokens, n_tokens)
+    return _side_by_side(places[:, None] * shared.frequencies(d_model, base))
+
+
+@exercise.mistake(
+    "`//` cuts the exponent down to a whole number, so all hands but the first turn alike. Divide "
+    "with `/`."
+)
+def exponent_cut_down(n_tokens, d_model, base=10000.0):
+    frequencies = base ** (-torch.arange(0, d_model, 2) // d_model).float()
+    return _side_by_side(torch.arange(n_tokens)[:, None] * frequencies)
+
+
+@exercise.mistake(
+    "Your numbers are right, but they are float64: NumPy computes so, and `.double()` does. The "
+    "tokens are float32, and so should the positions be: `.float()` at the end."
+)
+def stays_float64(n_tokens, d_model, base=10000.0):
+    return _sinusoids_one_by_one(n_tokens, d_model, base).double()
 
 
 @exercise.alternative

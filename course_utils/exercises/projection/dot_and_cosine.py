@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from course_utils.exercises import inputs
+from course_utils.exercises import inputs, points
 from course_utils.exercises.exercise import Case, Exercise
 
 exercise = Exercise(
@@ -41,35 +41,52 @@ def _dot_and_cosine_by_numpy(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 @exercise.cases
 def cases() -> list[Case]:
-    def case(title: str, a: Tensor, b: Tensor, oracle: Callable = _dot_and_cosine_by_torch) -> Case:
-        return Case(title, {"a": a, "b": b}, oracle)
+    def case(
+        title: str,
+        a: Tensor,
+        b: Tensor,
+        oracle: Callable = _dot_and_cosine_by_torch,
+        point: str = "",
+    ) -> Case:
+        return Case(title, {"a": a, "b": b}, oracle, point=point)
+
+    def two(*size: int, others: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+        more = (others, *size[1:])
+        return inputs.normal(*size, dtype=dtype), inputs.normal(*more, seed=1, dtype=dtype)
 
     short = torch.tensor([[3.0, 4.0, 0.0], [0.0, 0.0, 2.0]])
     long = torch.tensor([[1.0, 0.0, 0.0], [3.0, 4.0, 0.0], [0.0, 0.0, -5.0], [1.0, 2.0, 2.0]])
     zeros = torch.tensor([[0.0, 0.0, 0.0], [3.0, 4.0, 0.0]])
     tiny = torch.tensor([[3e-10, 4e-10, 0.0]])  # against length 1: a guard for each length will do
+    small_a, small_b = two(4, 6, others=3)
+    tall_a, tall_b = two(6, 3, others=6)
+    double_a, double_b = two(4, 3, others=2, dtype=torch.float64)
+    equal = (
+        "As many vectors in `a` as in `b`: still every row meets every column, and a length of `a` "
+        "belongs to a row of the table, a length of `b` to a column."
+    )
+    floor = (
+        "A product of lengths below 1e-8 counts as 1e-8, and every other product is used as it is: "
+        "the floor is a smallest divisor. With a vector of zeros the cosine is 0, not 0 / 0."
+    )
+    of_one, dtypes = points.AXIS_OF_ONE, points.SAME_DTYPE
     # At a vector of zeros the cosine has no gradient to compare, so NumPy is the oracle there.
+    by_numpy = _dot_and_cosine_by_numpy
     return [
         case("two vectors against four", short, long),
-        case("one vector against three", inputs.normal(1, 5), inputs.normal(3, 5, seed=1)),
-        case("three vectors against one", inputs.normal(3, 5), inputs.normal(1, 5, seed=1)),
-        case("a vector of zeros", zeros, long, _dot_and_cosine_by_numpy),
-        case("a vector that is almost zero", tiny, F.normalize(long), _dot_and_cosine_by_numpy),
-        case("nothing but zeros", zeros, torch.zeros(1, 3), _dot_and_cosine_by_numpy),
-        case("longer vectors", 3 * inputs.normal(4, 6), 3 * inputs.normal(3, 6, seed=1)),
-        case("short vectors", 0.1 * inputs.normal(4, 6), 0.1 * inputs.normal(3, 6, seed=1)),
-        case("transposed views", inputs.normal(6, 3).T, inputs.normal(6, 5, seed=1).T),
-        case(
-            "float64",
-            100 * inputs.normal(4, 3, dtype=torch.float64),
-            100 * inputs.normal(2, 3, seed=1, dtype=torch.float64),
-        ),
-        case(
-            "bfloat16",
-            inputs.normal(2, 4, dtype=torch.bfloat16),
-            inputs.normal(3, 4, seed=1, dtype=torch.bfloat16),
-        ),
-        case("vectors of a single number", torch.tensor([[2.0], [-3.0]]), torch.tensor([[4.0]])),
+        case("longer vectors", 3 * small_a, 3 * small_b),
+        case("five vectors against two", *two(5, 4, others=2)),
+        case("three vectors against three", *two(3, 4, others=3), point=equal),
+        case("one vector against three", *two(1, 5, others=3), point=of_one),
+        case("three vectors against one", *two(3, 5, others=1), point=of_one),
+        case("vectors of a single number", *two(3, 1, others=2), point=of_one),
+        case("a vector of zeros", zeros, long, by_numpy, floor),
+        case("a vector that is almost zero", tiny, F.normalize(long), by_numpy, floor),
+        case("nothing but zeros", zeros, torch.zeros(2, 3), by_numpy, floor),
+        case("short vectors", 0.1 * small_a, 0.1 * small_b, point=floor),
+        case("transposed views", tall_a.T, tall_b.T, point=points.OTHER_ORDER),
+        case("float64", 100 * double_a, 100 * double_b, point=dtypes),
+        case("bfloat16", *two(2, 4, others=3, dtype=torch.bfloat16), point=dtypes),
     ]
 
 
@@ -120,6 +137,15 @@ def norm_of_everything(a: Tensor, b: Tensor) -> tuple:
     return dots, _safe(dots, a.norm() * b.norm())
 
 
+@exercise.mistake(
+    "`norm()` without `dim` gives one length for all vectors of `b`. Each vector has a length of "
+    "its own: `dim=-1`."
+)
+def norm_of_all_of_b(a: Tensor, b: Tensor) -> tuple:
+    dots = a @ b.T
+    return dots, _safe(dots, a.norm(dim=-1, keepdim=True) * b.norm())
+
+
 @exercise.mistake("You divide by the lengths of `a` only. Divide by the lengths of `b` as well.")
 def only_first_length(a: Tensor, b: Tensor) -> tuple:
     dots = a @ b.T
@@ -132,6 +158,15 @@ def only_first_length(a: Tensor, b: Tensor) -> tuple:
 def squared_lengths(a: Tensor, b: Tensor) -> tuple:
     dots = a @ b.T
     return dots, _safe(dots, (a * a).sum(-1)[:, None] * (b * b).sum(-1))
+
+
+@exercise.mistake(
+    "You add up absolute values. The length is the root of the sum of squares, as Pythagoras says: "
+    "`a.norm(dim=-1)`."
+)
+def sums_of_absolute_values(a: Tensor, b: Tensor) -> tuple:
+    dots = a @ b.T
+    return dots, _safe(dots, a.abs().sum(-1)[:, None] * b.abs().sum(-1))
 
 
 def _lengths(a: Tensor, b: Tensor) -> Tensor:
@@ -185,6 +220,16 @@ def epsilon_added(a: Tensor, b: Tensor) -> tuple:
 )
 def tiny_lengths_not_guarded(a: Tensor, b: Tensor) -> tuple:
     return a @ b.T, F.normalize(a, dim=-1) @ F.normalize(b, dim=-1).T
+
+
+@exercise.mistake(
+    "Your values are right, but the lengths are cut off from the vectors: no gradient flows "
+    "through them. `.item()`, `.detach()`, `torch.tensor(…)` and `no_grad` cut. Let the lengths "
+    "stay the tensors that `norm` gives."
+)
+def lengths_cut_off(a: Tensor, b: Tensor) -> tuple:
+    dots = a @ b.T
+    return dots, _safe(dots, _lengths(a, b).detach())
 
 
 @exercise.alternative

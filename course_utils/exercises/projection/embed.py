@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from course_utils.exercises import inputs
+from course_utils.exercises import inputs, points
 from course_utils.exercises.exercise import Case, Exercise
 
 exercise = Exercise(
@@ -23,21 +23,35 @@ exercise = Exercise(
 
 @exercise.cases
 def cases() -> list[Case]:
-    def case(title: str, ids: Tensor, table: Tensor) -> Case:
-        return Case(title, {"ids": ids, "table": table}, F.embedding)
+    def case(title: str, ids: Tensor, table: Tensor, point: str = "") -> Case:
+        return Case(title, {"ids": ids, "table": table}, F.embedding, point=point)
 
     table = torch.tensor([[0.0, 0, 1], [10, 11, 12], [20, 21, 22], [30, 31, 32], [40, 41, 42]])
     ids = torch.tensor([[3, 1, 1, 0], [4, 0, 2, 3]])
+    turned = inputs.integers(5, 2, below=7).T, inputs.normal(3, 7).T
+    double, half = inputs.normal(6, 4).double(), inputs.normal(7, 5).bfloat16()
+    as_many = inputs.integers(2, 4, below=4), inputs.normal(4, 4)
+    unused = (
+        "The table says how many words there are, the ids do not: the last words need not occur."
+    )
+    of_one, dtypes = points.AXIS_OF_ONE, points.SAME_DTYPE
     return [
         case("two sequences of four tokens", ids, table),
         case("more features than words", inputs.integers(2, 4, below=3), inputs.normal(3, 7)),
-        case("the last words do not occur", inputs.integers(3, 4, below=5), inputs.normal(9, 6)),
-        case("one sequence", torch.tensor([[2, 0, 2, 1]]), table),
-        case("one token", torch.tensor([[4]]), table),
-        case("one feature", ids, inputs.normal(6, 1)),
-        case("transposed views", inputs.integers(5, 2, below=7).T, inputs.normal(3, 7).T),
-        case("float64", ids[:, :3], inputs.normal(6, 4, dtype=torch.float64)),
-        case("bfloat16", ids[:, 1:], inputs.normal(7, 5, dtype=torch.bfloat16)),
+        case("longer sequences", inputs.integers(3, 9, below=5), inputs.normal(5, 4)),
+        case("as many tokens, words and features", *as_many, points.EQUAL_SIZES),
+        case(
+            "the last words do not occur",
+            inputs.integers(3, 4, below=5),
+            table.repeat(2, 1),
+            unused,
+        ),
+        case("one sequence", torch.tensor([[2, 0, 2, 1, 4]]), table, of_one),
+        case("one token", torch.tensor([[4], [0]]), table, of_one),
+        case("one feature", ids, inputs.normal(5, 1), of_one),
+        case("transposed views", *turned, points.OTHER_ORDER),
+        case("float64", inputs.integers(2, 4, below=6), double, dtypes),
+        case("bfloat16", inputs.integers(2, 4, below=7), half, dtypes),
     ]
 
 
@@ -107,6 +121,30 @@ def flattened_ids(ids: Tensor, table: Tensor) -> Tensor:
     return table[ids.flatten()]
 
 
+@exercise.mistake(
+    "Your values are right, but row 0 gets no gradient, so word 0 could never be learned: that is "
+    "what `padding_idx=0` does. Here no id is special."
+)
+def row_0_never_learns(ids: Tensor, table: Tensor) -> Tensor:
+    return F.embedding(ids, table, padding_idx=0)
+
+
+@exercise.mistake(
+    "Your rows are right, but they stand at other tokens: the ids are taken column by column and "
+    "put back row by row. `table[ids]` keeps them in their places."
+)
+def taken_by_columns(ids: Tensor, table: Tensor) -> Tensor:
+    return table[ids.T.flatten()].reshape(*ids.shape, -1)
+
+
+@exercise.mistake(
+    "Your rows are right, but they stand at other tokens: the ids are taken row by row and put "
+    "back column by column. `table[ids]` keeps them in their places."
+)
+def put_back_by_columns(ids: Tensor, table: Tensor) -> Tensor:
+    return table[ids.flatten()].reshape(*ids.T.shape, -1).transpose(0, 1)
+
+
 @exercise.mistake("You look up the first sequence only. Index with all of `ids`.")
 def first_sequence_only(ids: Tensor, table: Tensor) -> Tensor:
     return table[ids[0]]
@@ -118,6 +156,14 @@ def first_sequence_only(ids: Tensor, table: Tensor) -> Tensor:
 )
 def counts_from_one(ids: Tensor, table: Tensor) -> Tensor:
     return table[ids - 1]
+
+
+@exercise.mistake(
+    "You multiply the rows by √d_model, as the paper does inside its model (§3.4). Here the result "
+    "is the rows themselves: whoever wants them larger multiplies later."
+)
+def scaled_by_root_of_d_model(ids: Tensor, table: Tensor) -> Tensor:
+    return table[ids] * table.shape[1] ** 0.5
 
 
 @exercise.mistake("You add up the vectors of a sequence. Every token keeps a vector of its own.")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from course_utils.exercises import inputs
+from course_utils.exercises import inputs, points
 from course_utils.exercises.exercise import Case, Exercise, Wrong
 
 Function = Callable[[Tensor], Tensor]
@@ -51,10 +51,16 @@ class _OfOneVector:
 
 @exercise.cases
 def cases() -> list[Case]:
-    def case(linear: bool, d: int, formula: str, rule: Function) -> Case:
+    def case(linear: bool, d: int, formula: str, rule: Function, point: str = "") -> Case:
         answer = "is linear" if linear else "is not linear"
         arguments = {"f": _OfOneVector(formula, rule, d), "d": d}
-        return Case(f"{formula} {answer}", arguments, lambda f, d: linear)
+        return Case(f"{formula} {answer}", arguments, lambda f, d: linear, point=point)
+
+    def yes(formula: str, rule: Function, point: str = "", d: int = 8) -> Case:
+        return case(True, d, f"f(x) = {formula}", rule, point)
+
+    def no(formula: str, rule: Function, point: str = "", d: int = 8) -> Case:
+        return case(False, d, f"f(x) = {formula}", rule, point)
 
     def times(weight: Tensor) -> Function:
         return lambda x: weight.to(x.dtype) @ x
@@ -68,35 +74,68 @@ def cases() -> list[Case]:
     weight, offset = inputs.normal(3, 8), torch.tensor([2.0, 0.0, -1.0])
     line = F.normalize(inputs.normal(8, seed=2), dim=0)
     quarter_turn = torch.tensor([[0.0, -1.0], [1.0, 0.0]])
+    rounded = (
+        "Both sides are rounded, and more so for sums of large numbers. Compare them with a "
+        "tolerance that grows with the numbers: `torch.allclose(left, right, rtol=1e-3, "
+        "atol=1e-3)`."
+    )
+    affine = (
+        "A function with an offset is affine, not linear. Differences hide the offset, f(x) - f(0) "
+        "too, and so do factors that sum to 1: draw `a` and `b` apart from each other."
+    )
+    sums = (
+        "Multiples of one vector are not enough: test sums of two different vectors, with positive "
+        "and negative numbers in both."
+    )
+    small = (
+        "Large vectors hide what is small, an offset of 0.1 or rounding to whole numbers. Try "
+        "small ones as well, with a tolerance that is small beside the results."
+    )
+    far = (
+        "Some functions bend only far from 0. Try large vectors as well, `100 * torch.randn(d)`, "
+        "and let every try count."
+    )
+    each = "Compare the two sides number by number, not their sums or lengths, and all the numbers."
+    same = (
+        "`f` may return the very vector that it was given: whatever is then written into the "
+        "result, with `+=` or `*=`, changes that vector."
+    )
+    learns = (
+        "What a layer returns carries a gradient: `.numpy()` and writing in place refuse it. "
+        "`with torch.no_grad():` or `.detach()` helps."
+    )
+    nothing = (
+        "`f` may give 0 for every vector, and is then linear: nothing is divided by its result."
+    )
     return [
-        case(True, 8, "f(x) = 3x", lambda x: 3 * x),
-        case(False, 8, "f(x) = x + 1", lambda x: x + 1),
-        case(True, 8, "f(x) = W x, from 8 numbers to 3", times(weight)),
-        case(True, 8, "f(x) = a layer without a bias", layer),
-        case(True, 8, "f(x) = x projected onto a line", times(torch.outer(line, line))),
-        case(True, 8, "f(x) = x - mean of x", lambda x: x - x.mean(-1, keepdim=True)),
-        case(True, 8, "f(x) = x itself, the same tensor", lambda x: x),
-        case(True, 8, "f(x) = x in reverse order", lambda x: x.flip(-1)),
-        case(True, 8, "f(x) = 0", lambda x: 0 * x),
-        case(False, 8, "f(x) = W x + b", lambda x: times(weight)(x) + offset.to(x.dtype)),
-        case(False, 8, "f(x) = |x|", lambda x: x.abs()),
-        case(False, 8, "f(x) = x * x", lambda x: x * x),
-        case(False, 8, "f(x) = relu(x)", lambda x: x.clamp_min(0)),
-        case(False, 8, "f(x) = x + 0.1", lambda x: x + 0.1),
-        case(False, 8, "f(x) = 1", lambda x: torch.ones_like(x)),
-        case(False, 8, "f(x) = x sorted", lambda x: x.sort(dim=-1).values),
-        case(False, 8, "f(x) = softmax(x)", lambda x: x.softmax(-1)),
-        case(False, 8, "f(x) = the length of x", lambda x: x.norm(dim=-1)),
-        case(False, 8, "f(x) = x * its first number", lambda x: x * x[..., :1]),
-        case(False, 8, "f(x) = x, but never more than 1", lambda x: x.clamp_max(1)),
-        case(False, 8, "f(x) = smallest plus largest of x", lambda x: x.amin(-1) + x.amax(-1)),
-        case(False, 8, "f(x) = x, its last number squared", last_squared),
-        case(False, 8, "f(x) = x in whole numbers", lambda x: x.round()),
-        case(False, 8, "f(x) = x, kept between -10 and 10", lambda x: x.clamp(-10, 10)),
-        case(True, 64, "f(x) = the running sum of x", lambda x: x.cumsum(-1)),
-        case(False, 64, "f(x) = the largest of x", lambda x: x.amax(-1)),
-        case(True, 2, "f(x) = x turned by 90 degrees", times(quarter_turn)),
-        case(True, 1, "f(x) = -2x, for single numbers", lambda x: -2 * x),
+        yes("3x", lambda x: 3 * x, rounded),
+        no("x + 1", lambda x: x + 1, affine),
+        no("x * x", lambda x: x * x),
+        no("x * its first number", lambda x: x * x[..., :1]),
+        no("softmax(x)", lambda x: x.softmax(-1)),
+        yes("x turned by 90 degrees", times(quarter_turn), d=2),
+        yes("x in reverse order", lambda x: x.flip(-1)),
+        yes("W x, from 8 numbers to 3", times(weight), rounded),
+        yes("x projected onto a line", times(torch.outer(line, line)), rounded),
+        yes("x - mean of x", lambda x: x - x.mean(-1, keepdim=True), rounded),
+        yes("the running sum of x", lambda x: x.cumsum(-1), rounded, d=64),
+        yes("a layer without a bias", layer, learns),
+        yes("x itself, the same tensor", lambda x: x, same),
+        yes("0", lambda x: 0 * x, nothing),
+        no("W x + b", lambda x: times(weight)(x) + offset.to(x.dtype), affine),
+        no("1", lambda x: torch.ones_like(x), affine),
+        no("x + 0.1", lambda x: x + 0.1, small),
+        no("x in whole numbers", lambda x: x.round(), small),
+        no("|x|", lambda x: x.abs(), sums),
+        no("relu(x)", lambda x: x.clamp_min(0), sums),
+        no("the length of x", lambda x: x.norm(dim=-1), sums),
+        no("the largest of x", lambda x: x.amax(-1), sums, d=64),
+        no("smallest plus largest of x", lambda x: x.amin(-1) + x.amax(-1), sums),
+        no("x sorted", lambda x: x.sort(dim=-1).values, each),
+        no("x, its last number squared", last_squared, each),
+        no("x, but never more than 1", lambda x: x.clamp_max(1), far),
+        no("x, kept between -10 and 10", lambda x: x.clamp(-10, 10), far),
+        yes("-2x, for single numbers", lambda x: -2 * x, points.AXIS_OF_ONE, d=1),
     ]
 
 
@@ -134,7 +173,8 @@ def scales_by_any_number(f: Function, d: int) -> bool:
 
 @exercise.mistake(
     "W x + b passes your test. It is affine, not linear: f(0) is b and not 0. Do not "
-    "subtract the offset, and do not only test differences."
+    "subtract the offset, do not only test differences, and draw both factors: with b = 1 - a the "
+    "offset cancels."
 )
 def affine_counts_as_linear(f: Function, d: int) -> bool:
     zero = f(torch.zeros(d))
@@ -166,8 +206,9 @@ def only_whole_numbers(f: Function, d: int) -> bool:
 
 
 @exercise.mistake(
-    "What decides in the end are small vectors: a function that bends only beyond 10 looks linear "
-    "to them. Try large ones as well, such as `100 * torch.randn(d)`, and let every try count."
+    "A function that bends only beyond 10 is linear for you. Either no vector is that large: try "
+    "`100 * torch.randn(d)`. Or a later, small one overrules it: every try must count, so return "
+    "False as soon as one fails."
 )
 def only_small_vectors(f: Function, d: int) -> bool:
     return all(_both(f, *torch.randn(2, d)) for _ in range(9))
@@ -178,8 +219,13 @@ def only_small_vectors(f: Function, d: int) -> bool:
     "same sum, yet sorting is not linear. Compare number by number."
 )
 def compares_sums(f: Function, d: int) -> bool:
-    x, y = 30 * torch.randn(2, d)
-    return _close(f(x + y).sum(), f(x).sum() + f(y).sum())
+    for size in (0.1, 1.0, 30.0) * 9:
+        x, y = size * torch.randn(2, d)
+        together, apart = f(x - 2 * y).sum(), f(x).sum() - 2 * f(y).sum()
+        rounding = 1e-4 * (f(x).abs().sum() + f(y).abs().sum())
+        if not (together - apart).abs() <= rounding:
+            return False
+    return True
 
 
 @exercise.mistake(

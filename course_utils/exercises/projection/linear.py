@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from course_utils.exercises import inputs
+from course_utils.exercises import inputs, points
 from course_utils.exercises.exercise import Case, Exercise
 
 exercise = Exercise(
@@ -24,41 +24,53 @@ exercise = Exercise(
 
 @exercise.cases
 def cases() -> list[Case]:
-    def case(title: str, x: Tensor, weight: Tensor, bias: Tensor | None) -> Case:
-        return Case(title, {"x": x, "weight": weight, "bias": bias}, F.linear)
+    def case(title: str, x: Tensor, weight: Tensor, bias: Tensor | None, point: str = "") -> Case:
+        return Case(title, {"x": x, "weight": weight, "bias": bias}, F.linear, point=point)
+
+    def random(*size: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
+        return inputs.normal(*size, seed=seed, dtype=dtype)
 
     x = torch.tensor([[1.0, 2.0, 0.0], [0.0, 1.0, -1.0]])
     weight = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 1.0], [2.0, -1.0, 0.0], [1.0, 1.0, 1.0]])
     bias = torch.tensor([10.0, 20.0, 30.0, 40.0])
+    square = torch.tensor([[1.0, 2, 0], [0, 1, 0], [3, 0, 1]])
     double, half = torch.float64, torch.bfloat16
+    fits = (
+        "A square weight is turned like every other: its sizes do not show which axis is which. "
+        "The last axis of `weight` meets the last axis of `x`."
+    )
+    any_axes = (
+        "`x` may have any axes before its features, or none: one vector, a sequence, a batch. "
+        "`@` with `weight.T` on the right takes them all."
+    )
+    of_one, dtypes = points.AXIS_OF_ONE, points.SAME_DTYPE
     return [
         case("two vectors of 3 numbers become two of 4", x, weight, None),
         case("the same with a bias", x, weight, bias),
-        case("a square weight", x, torch.tensor([[1.0, 2, 0], [0, 1, 0], [3, 0, 1]]), bias[:3]),
-        case("a single vector", x[0], weight, bias),
-        case("a batch of sequences", inputs.normal(2, 3, 5), inputs.normal(6, 5), inputs.normal(6)),
-        case("a batch with heads", inputs.normal(2, 3, 4, 5), inputs.normal(7, 5), None),
-        case("transposed views", inputs.normal(2, 6, 3).mT, inputs.normal(6, 4).T, bias),
-        case("one number out", inputs.normal(3, 2), inputs.normal(1, 2), torch.zeros(1)),
-        case("one number in", inputs.normal(2, 3, 1), inputs.normal(4, 1), bias),
+        case("fewer numbers out than in", random(4, 6), random(2, 6, seed=1), bias[:2]),
+        case("a square weight", x, square, bias[:3], fits),
+        case("a single vector", x[0], weight, bias, any_axes),
+        case("a batch of sequences", random(2, 3, 5), random(6, 5), random(6), any_axes),
+        case("a batch with heads", random(2, 3, 4, 5), random(7, 5), None, any_axes),
+        case("transposed views", random(2, 6, 3).mT, random(6, 4).T, bias, points.OTHER_ORDER),
+        case("one vector in two axes", x[:1], weight, bias, of_one),
+        case("one number out", random(3, 2), random(1, 2), torch.ones(1), of_one),
+        case("one number in", random(3, 1), random(4, 1), bias, of_one),
         case(
             "float64",
-            inputs.normal(3, 4, dtype=double),
-            inputs.normal(2, 4, dtype=double, seed=1),
-            inputs.normal(2, dtype=double),
+            random(3, 4, dtype=double),
+            random(2, 4, dtype=double, seed=1),
+            random(2, dtype=double),
+            dtypes,
         ),
         case(
             "bfloat16",
-            inputs.normal(2, 4, dtype=half),
-            inputs.normal(3, 4, dtype=half, seed=1),
-            inputs.normal(3, dtype=half),
+            random(2, 4, dtype=half),
+            random(3, 4, dtype=half, seed=1),
+            random(3, dtype=half),
+            dtypes,
         ),
-        case(
-            "bfloat16, no bias",
-            inputs.normal(2, 4, dtype=half),
-            inputs.normal(3, 4, dtype=half),
-            None,
-        ),
+        case("bfloat16, no bias", random(2, 4, dtype=half), random(3, 4, dtype=half), None, dtypes),
     ]
 
 
@@ -148,6 +160,15 @@ def multiplies_elementwise(x: Tensor, weight: Tensor, bias: Tensor | None = None
 )
 def makes_a_new_layer(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return nn.Linear(weight.shape[1], weight.shape[0])(x)
+
+
+@exercise.mistake(
+    "Your numbers are right, but weight and bias are cut off from those that you were given, so "
+    "they could never be learned. `nn.Parameter(…)`, `.data` and `.detach()` cut. Compute with "
+    "`weight` and `bias` themselves."
+)
+def wrapped_in_new_parameters(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    return _plus(x @ nn.Parameter(weight).T, None if bias is None else nn.Parameter(bias))
 
 
 @exercise.alternative

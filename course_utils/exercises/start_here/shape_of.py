@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from course_utils.exercises import points
 from course_utils.exercises.exercise import Case, Exercise, Part, Wrong
 
 exercise = Exercise(
@@ -28,17 +29,29 @@ def _known(sizes: tuple[int, ...]) -> Callable[[Tensor], tuple[int, ...]]:
 
 @exercise.cases
 def cases() -> list[Case]:
-    def case(title: str, x: Tensor, *sizes: int) -> Case:
-        return Case(title, {"x": x}, _known(sizes))
+    def case(title: str, x: Tensor, *sizes: int, point: str = "") -> Case:
+        return Case(title, {"x": x}, _known(sizes), point=point)
 
     counted = torch.arange(24.0).reshape(2, 3, 4)
+    as_it_is = (
+        "The sizes are those of the axes as they are now. How the numbers lie in memory (`stride`, "
+        "`data_ptr`) does not say them."
+    )
+    empty = (
+        "An axis may be empty: its size is then 0, and there is no first token to look at. "
+        "`x.shape` says so."
+    )
+    any_dtype = "Sizes do not depend on the dtype. NumPy, for one, knows no bfloat16."
     return [
         case("2 sequences of 3 tokens with 4 features", counted, 2, 3, 4),
         case("other sizes", torch.zeros(7, 2, 5), 7, 2, 5),
-        case("the first two axes swapped", counted.transpose(0, 1), 3, 2, 4),
-        case("one sequence of one token", torch.zeros(1, 1, 6), 1, 1, 6),
-        case("no tokens", torch.zeros(2, 0, 3), 2, 0, 3),
-        case("bfloat16", torch.zeros(4, 6, 3, dtype=torch.bfloat16), 4, 6, 3),
+        case("more tokens than sequences", torch.zeros(3, 9, 2), 3, 9, 2),
+        case("the first two axes swapped", counted.transpose(0, 1), 3, 2, 4, point=as_it_is),
+        case("every other feature", counted[..., ::2], 2, 3, 2, point=as_it_is),
+        case("one sequence of one token", torch.zeros(1, 1, 6), 1, 1, 6, point=points.AXIS_OF_ONE),
+        case("one feature", torch.zeros(3, 4, 1), 3, 4, 1, point=points.AXIS_OF_ONE),
+        case("no tokens", torch.zeros(2, 0, 3), 2, 0, 3, point=empty),
+        case("bfloat16", torch.zeros(4, 6, 3).bfloat16(), 4, 6, 3, point=any_dtype),
     ]
 
 
