@@ -1,6 +1,6 @@
 """Run the experiments of notebook 07 that take too long for it, and write down what came out.
 
-python data/training_experiments.py           all of them, about twelve minutes
+python data/training_experiments.py           all of them, about twenty minutes
 python data/training_experiments.py tying     only those that are named
 
 The results go to training_experiments.json beside this script. Most train
@@ -8,10 +8,12 @@ GPTs: on `corpora.sentences`, on `corpora.stories` where data must run out or wo
 on a task of recall where attention must be needed. `norms` and `collapse` train a classifier.
 """
 
+import io
 import json
 import sys
 import time
 from collections.abc import Callable, Iterable
+from contextlib import redirect_stdout
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -19,11 +21,12 @@ from random import Random
 from typing import Any
 
 import torch
+import train_stories_model as teller
 from torch import Tensor, nn
 
-from course_utils import decoder, encoder, positions, projection, training
+from course_utils import decoder, encoder, modern, positions, projection, training
 from course_utils.corpora import labelled, sentences, stories
-from course_utils.runs import kernels, optimisers
+from course_utils.runs import kernels, loop, optimisers
 
 RESULTS = Path(__file__).with_suffix(".json")
 SEEDS = (0, 1, 2)
@@ -152,7 +155,7 @@ def thinned(losses: list[float], every: int = 2) -> list[float]:
 def norms() -> list[dict[str, Any]]:
     """Twelve blocks that learn to classify: pre- and post-norm, warm-up or not, four rates."""
     found = []
-    for seed in SEEDS[:2]:
+    for seed in SEEDS:
         for norm in ("pre", "post"):
             for warmup in (0, 30):
                 for lr in (3e-4, 1e-3, 3e-3, 1e-2):
@@ -371,10 +374,41 @@ def tying() -> list[dict[str, Any]]:
     return found
 
 
+def longer() -> list[dict[str, Any]]:
+    """The story-teller's run by a plain GPT, and by one that has its embedding of n-grams."""
+    return [{"parts": parts, "points": asked_on_the_way(parts)} for parts in ("plain", "n-grams")]
+
+
+def asked_on_the_way(parts: str) -> list[dict[str, float]]:
+    """Loss and right answers on unseen stories, as the story-teller was asked while it trained."""
+    model = gpt(len(stories.VOCABULARY), 64, 2, CONTEXT, teller.SEED)
+    if parts == "n-grams":
+        n_buckets, longest = teller.CONFIG["n_buckets"], teller.CONFIG["longest"]
+        model.embed.tokens = modern.NGramEmbedding(model.embed.tokens, n_buckets, longest)  # type: ignore
+    texts = stories.validation(teller.N_WATCHED)
+    points: list[dict[str, float]] = []
+
+    @torch.no_grad()
+    def watch(_: nn.Module) -> float:
+        model.eval()
+        answers = teller.answered(model, texts)
+        point = {"loss": teller.loss(model, texts)}
+        point |= {kind: answers[kind] for kind in ("colour", "place")}
+        step = (len(points) + 1) * teller.SCHEDULE.evaluate_every
+        points.append({"step": step} | {key: round(value, 4) for key, value in point.items()})
+        model.train()
+        return point["loss"]
+
+    optimiser = optimisers.AdamW(model.parameters(), 3e-3, (0.9, 0.99))
+    with redirect_stdout(io.StringIO()):  # without the bar
+        loop.train(model, optimiser, teller.batches, teller.SCHEDULE, watch)
+    return points
+
+
 EXPERIMENTS = {
     each.__name__: each
     for each in (
-        norms, collapse, frozen, descents, stability, rates, schedules, data, tying,
+        norms, collapse, frozen, descents, stability, rates, schedules, data, tying, longer,
     )
 }  # fmt: skip
 
