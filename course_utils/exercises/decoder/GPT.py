@@ -37,8 +37,10 @@ def cases() -> list[Case]:
         *factors: float,
         point: str = "",
         earlier: Sequence[Tensor] = (),
+        dtype: torch.dtype = torch.float32,
     ) -> Case:
-        arguments = {"ids": torch.tensor(ids), **shared.SMALL_GPT}
+        weights = {name: weight.to(dtype) for name, weight in shared.SMALL_GPT.items()}
+        arguments = {"ids": torch.tensor(ids), **weights}
         oracle = partial(shared.small_gpt_by_hand, factors)
         build = lambda part: part(**shared.small_gpt_modules(factors))  # noqa: E731
         before = [{"ids": ids} for ids in earlier]
@@ -89,7 +91,7 @@ def cases() -> list[Case]:
             point=this_text,
             earlier=others,
         ),
-        small("more than 64 tokens", long, 1.0, point=any_length),
+        small("more than 64 tokens", long, 1.0, point=any_length, dtype=torch.float64),
         case("one token", integers(3, 1, below=7), points.AXIS_OF_ONE),
         case("a transposed view", integers(4, 3, below=7).T, points.OTHER_ORDER),
         case("float64", integers(2, 4, below=7), points.FLOAT64, dtype=torch.float64),

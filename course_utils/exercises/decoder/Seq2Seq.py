@@ -54,6 +54,7 @@ def cases() -> list[Case]:
         target: list[list[int]],
         *factors: float,
         point: str = "",
+        dtype: torch.dtype = torch.float32,
     ) -> Case:
         given = {
             "source": torch.tensor(source),
@@ -62,7 +63,8 @@ def cases() -> list[Case]:
         }
         make = partial(shared.small_seq2seq_modules, factors)
         oracle = partial(shared.small_seq2seq_by_hand, factors)
-        return made(title, make, oracle, given, shared.SMALL_SEQ2SEQ, point)
+        weights = {name: weight.to(dtype) for name, weight in shared.SMALL_SEQ2SEQ.items()}
+        return made(title, make, oracle, given, weights, point)
 
     def case(
         title: str,
@@ -126,7 +128,14 @@ def cases() -> list[Case]:
         case("post-norm", source, target, point=points.BLOCKS_AS_GIVEN, norm_first=False),
         case("a source that is shorter", source[:, :2], target, point=of_target),
         case("as long as the source", square, target, point=of_target),
-        small("more than 64 tokens", [[2, 0, 1]], long, 1.0, point=any_length),
+        small(
+            "more than 64 tokens",
+            [[2, 0, 1]],
+            long,
+            1.0,
+            point=any_length,
+            dtype=torch.float64,
+        ),
         case(
             "one token each",
             integers(3, 1, below=9),

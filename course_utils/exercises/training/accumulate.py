@@ -173,6 +173,15 @@ def counts_ignored(model, micro_batches, loss_fn):
     return in_steps(model, micro_batches, loss_fn, counts=rows)
 
 
+@exercise.mistake(
+    "You count the targets that are above 0. Word 0 is a word like any other: all that are not "
+    "-100 count."
+)
+def counts_above_zero(model, micro_batches, loss_fn):
+    above = [int((targets > 0).sum()) for _, targets in micro_batches]
+    return in_steps(model, micro_batches, loss_fn, counts=above)
+
+
 @exercise.mistake("You multiply with the number of targets and do not divide by the number of all.")
 def times_counts(model, micro_batches, loss_fn):
     return in_steps(model, micro_batches, loss_fn, share=lambda count, counts: count)

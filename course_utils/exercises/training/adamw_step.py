@@ -69,7 +69,7 @@ def cases() -> list[Case]:
     tiny = drawn(4, 3, scale=1e-6)
     by_its_own = (
         "The decay is no part of the gradient: lr · weight_decay · the parameter that was given is "
-        "subtracted besides, and nothing divides it."
+        "subtracted besides, nothing divides it, and the parameter may have any number of axes."
     )
     at_the_root = (
         "`eps` is added to the root of the corrected square, as it is: √square + eps. Where "
@@ -89,6 +89,8 @@ def cases() -> list[Case]:
         case("other betas", drawn(3, 4), as_given, betas=(0.5, 0.8)),
         case("weight decay", drawn(2, 5), by_its_own, lr=0.1, **decay),
         case("weight decay, first step", drawn(2, 5), by_its_own, step=1, lr=0.2, **decay),
+        case("weight decay of a vector", drawn(5), by_its_own, lr=0.1, **decay),
+        case("weight decay of a single number", drawn(), by_its_own, lr=0.1, **decay),
         case("a large eps", drawn(3, 4), at_the_root, lr=0.1, **usual, eps=0.5),
         case("tiny gradients", tiny, at_the_root, lr=0.1, **usual, eps=1e-6),
         case("after a thousand steps", drawn(3, 2), step=1000, lr=0.05),
@@ -272,6 +274,26 @@ def betas_swapped(self):
 def shares_swapped(self):
     beta1, beta2 = self.betas
     return self.mean.lerp(self.gradient, beta1), self.square.lerp(self.gradient**2, beta2)
+
+
+@exercise.mistake(
+    "Your second mean keeps 1 - beta of the old and takes beta of the new, so it remembers hardly "
+    "anything. It is the other way round: `lerp` takes the share of what is new."
+)
+@_instead_of("averages")
+def shares_of_square_swapped(self):
+    beta1, beta2 = self.betas
+    return self.mean.lerp(self.gradient, 1 - beta1), self.square.lerp(self.gradient**2, beta2)
+
+
+@exercise.mistake(
+    "Your first mean keeps 1 - beta of the old and takes beta of the new, so it remembers hardly "
+    "anything. It is the other way round: `lerp` takes the share of what is new."
+)
+@_instead_of("averages")
+def shares_of_mean_swapped(self):
+    beta1, beta2 = self.betas
+    return self.mean.lerp(self.gradient, beta1), self.square.lerp(self.gradient**2, 1 - beta2)
 
 
 @exercise.mistake("You add the gradient whole. A running mean takes (1 - beta) of it.")

@@ -48,7 +48,7 @@ def cases() -> list[Case]:
         return [scale * inputs.normal(*shape, seed=i) for i, shape in enumerate(shapes)]
 
     three_four = [torch.tensor([3.0, 0.0]), torch.tensor([[0.0], [-4.0]])]
-    some = drawn((3, 4), (5,), (2, 3, 2))
+    some = drawn((12,), (5,), (7,))
     uneven = [0.1 * some[0], 10 * some[1], some[2]]
     together = (
         "All gradients have one length together, and all are multiplied with one number: measure "
@@ -64,21 +64,26 @@ def cases() -> list[Case]:
         "list first."
     )
     none_there = (
-        "A parameter that took no part has the gradient None: leave it out. Where none has a "
-        "gradient the length is 0.0."
+        "A parameter that took no part has the gradient None: pass over it and go on with the "
+        "next. Where none has a gradient the length is 0.0."
+    )
+    any_axes = (
+        "A gradient may have any number of axes, none too: what counts is the sum of the squares "
+        "of all its numbers. `torch.linalg.norm(…, ord=2)` of a matrix is something else."
     )
     return [
         case("length 5, at most 1", three_four, 1.0, together),
         case("length 5, at most 2.5", three_four, 2.5, together),
         case("length 5, at most 10", three_four, 10.0, left_alone),
         case("length 5, at most 5", three_four, 5.0, left_alone),
-        case("length 5, at most 4.5", three_four, 4.5, together),
-        case("one number", [torch.tensor(-7.0)], 2.0),
-        case("one parameter, length 5, at most 2", [torch.tensor([[3.0, 0.0], [0.0, 4.0]])], 2.0),
+        case("one number", [torch.tensor(-7.0)], 2.0, any_axes),
+        case("one matrix", [torch.tensor([[3.0, 0.0], [0.0, 4.0]])], 2.0, any_axes),
+        case("one parameter of three axes", drawn((2, 3, 2)), 0.8, any_axes),
         case("one parameter", some[2:], 0.8),
+        case("another parameter", some[:1], 0.3),
         case("three parameters", some, 0.5, together),
         case("some large, some small", uneven, 3.0, together),
-        case("only small ones", drawn((3, 4), (5,), scale=0.02), 1.0, left_alone),
+        case("only small ones", drawn((4,), (5,), scale=0.02), 1.0, left_alone),
         case("no limit", some, math.inf, left_alone),
         case("a generator, as `model.parameters()` gives", [10 * some[1]], 1.0, read_once, iter),
         case("a parameter without a gradient", [some[0], None], 0.7, none_there),

@@ -52,7 +52,7 @@ def cases() -> list[Case]:
         value = 20 / math.sqrt(2 * n_layers) if writers else 20.0
         wanted = torch.full((count,), value, dtype=torch.bfloat16)
         measure = partial(_deviations, of_writers=writers)
-        point = of_writers if writers else of_readers
+        point = of_writers if writers else of_others
         return case(title, measure, wanted, point, n_blocks, n_layers)
 
     def few(*numbers: float) -> Tensor:
@@ -62,12 +62,10 @@ def cases() -> list[Case]:
         "`w_o` and `down` have the standard deviation 0.02 / √(2 · n_layers): a layer writes to "
         "the stream twice, and it is variances that add up."
     )
-    of_readers = (
-        "All other weights with more than one axis, tables too and whatever their names, have the "
-        "standard deviation 0.02."
+    of_others = (
+        "Only vectors whose name ends with `bias` become 0. A norm's gain, a vector too, stays as "
+        "it is, and all else with more than one axis, tables too, has the standard deviation 0.02."
     )
-    of_biases = "Every vector whose name ends with `bias` becomes 0, those of the norms too."
-    of_gains = "A norm's gain is a vector called `weight`: it stays as it is."
     normal = (
         "The numbers are normal around 0, not cut off: 4.55 % of them are more than two standard "
         "deviations away."
@@ -86,8 +84,8 @@ def cases() -> list[Case]:
         deviations(f"{writes}, three blocks", 3, 3, True),
         deviations(f"{reads}, three blocks", 3, 3, False),
         deviations(f"{writes}, two blocks of a model of eight", 2, 8, True),
-        case("the largest number in each bias", _largest_bias, torch.zeros(18), of_biases, 2),
-        case("gains of the norms, which stay as they are", _gains, gains, of_gains, 2),
+        case("the largest number in each bias", _largest_bias, torch.zeros(18), of_others, 2),
+        case("gains of the norms, which stay as they are", _gains, gains, of_others, 2),
         case("means, measured in standard deviations", _means, few(*[0.0] * 11), normal),
         case("per cent that are more than two deviations from 0", _far_out, few(4.55)[0], normal),
         case(
@@ -146,7 +144,7 @@ def _two_models(part: Part, n_layers: int) -> Tensor:
     drawn = []
     for seed in (1, 2):
         torch.manual_seed(seed)
-        matrices = _measured(_matrices, 1, part, n_layers)
+        matrices = _measured(lambda model: _matrices(model.blocks), 1, part, n_layers)
         drawn.append(torch.cat([matrix.flatten() for matrix in matrices]))
     return (drawn[0] * drawn[1]).mean().bfloat16()
 

@@ -81,6 +81,10 @@ def cases() -> list[Case]:
         "The logits may be [batch, classes], one target a text: `cross_entropy` takes any number "
         "of axes before the classes."
     )
+
+    def without_the_table(weights: Iterable[nn.Parameter]) -> Optimizer:
+        return SGD(list(weights)[1:], lr=0.5)
+
     three: dict[str, Any] = {"point": any_optimiser, "n_steps": 3}
     return [
         case("one micro-batch, not clipped", ids[:2], targets[:2], (2,)),
@@ -95,6 +99,14 @@ def cases() -> list[Case]:
         case("three steps with momentum", *padded, (4,), make_optimiser=momentum, **three),
         case("three steps of AdamW", *padded, (4,), make_optimiser=adamw, **three),
         case("two groups of weights", *padded, (4,), 0.2, clipped, make_optimiser=two_groups),
+        case(
+            "a weight that the optimiser does not hold",
+            *padded,
+            (4,),
+            0.2,
+            clipped,
+            make_optimiser=without_the_table,
+        ),
         case("a classifier", ids[:, 0], targets[:, 0], (6,), point=any_axes),
     ]
 
@@ -378,7 +390,7 @@ def train_step_zeroes_twice(model, micro_batches, optimiser, max_norm):
     for one in parameters:
         one.grad = None
     loss = training.accumulate(model, micro_batches, loss_fn=training.cross_entropy)
-    norm = training.clip_gradients(parameters, max_norm)
+    norm = training.clip_gradients(model.parameters(), max_norm)
     optimiser.step()
     optimiser.zero_grad()
     return loss, norm
