@@ -220,6 +220,25 @@ class CausalMaskOnMemory(DecoderSteps):
 
 
 @exercise.mistake(
+    "Without a `memory_mask` you use `self_mask` for the memory. None means that all of the source "
+    "may be read: pass it on as it is."
+)
+class SelfMaskWhereThereIsNone(DecoderSteps):
+    def read(self, x, memory, self_mask, memory_mask):
+        return super().read(x, memory, None, self_mask if memory_mask is None else memory_mask)
+
+
+@exercise.mistake(
+    "In the second step the stream itself asks, not what the step has made of it: your function "
+    "does not use its argument. In pre-norm that argument is the normed stream: "
+    "`lambda t: self.cross_attention(t, memory, memory_mask)`."
+)
+class QueriesNotNormed(DecoderSteps):
+    def read(self, x, memory, self_mask, memory_mask):
+        return self.step(x, lambda t: self.cross_attention(x, memory, memory_mask), self.norm2)
+
+
+@exercise.mistake(
     "You swapped the masks: `self_mask` is for the first step, `memory_mask` for the second."
 )
 class MasksSwapped(DecoderSteps):
@@ -330,6 +349,15 @@ class MemoryNormed(DecoderSteps):
 
 
 @exercise.mistake(
+    "You norm the memory, in pre-norm and in post-norm. Only the stream is normed: the encoder "
+    "ends with a norm of its own."
+)
+class MemoryAlwaysNormed(DecoderSteps):
+    def read(self, x, memory, self_mask, memory_mask):
+        return super().read(x, self.norm2(memory), self_mask, memory_mask)
+
+
+@exercise.mistake(
     "You read the memory before you look back. First self-attention, then the memory."
 )
 class ReadsTheMemoryFirst(DecoderSteps):
@@ -398,6 +426,7 @@ blocks.add_both(
     (SelfMaskNotPassedOn, MemoryMaskNotPassedOn, CausalMaskOnMemory, MasksSwapped, NoFeedForward),
     (NormFirstIgnored, AlwaysPostNorm, OneNormForAll, ForgotResidual),
 )
+blocks.add_both(exercise, (SelfMaskNotPassedOn, MemoryMaskNotPassedOn), (SecondNormAgain,))
 
 
 @exercise.alternative

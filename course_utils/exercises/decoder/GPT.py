@@ -67,7 +67,7 @@ def cases() -> list[Case]:
 
     call = "GPT(embed, blocks, norm, head)(ids)"
     integers = inputs.integers
-    others = [integers(2, 5, below=4), integers(1, 3, below=4, seed=1)]
+    others = [integers(*shape, below=4, seed=1) for shape in ((1, 2), (2, 5), (1, 3))]
     long = integers(1, 70, below=4).tolist()
     stored = "The head is [vocabulary, d_model], also where both are equal: call it as it is."
     this_text = (
@@ -111,6 +111,18 @@ def _is_causal(part: Part) -> None:
                 f"Your numbers are right, but with another token at place {place} the scores "
                 "before it are not exactly the same. No token may look ahead."
             )
+
+
+@exercise.holds
+def _is_the_same_in_eval_mode(part: Part) -> None:
+    model = part(**shared.gpt_modules(9, 6, 3, 2, 6, True))
+    ids = inputs.integers(2, 6, below=9)
+    trained, used = model.train()(ids), model.eval()(ids)
+    if trained.shape != used.shape or not torch.allclose(trained, used, atol=1e-5):
+        raise Wrong(
+            "After `model.eval()` your model gives something else than before. The mask, and the "
+            "scores of every place, are needed whenever it is called: do not ask `self.training`."
+        )
 
 
 @exercise.holds
@@ -264,6 +276,24 @@ class ReturnsTokens(MaskedInSteps):
 class LastTokenOnly(MaskedInSteps):
     def finish(self, x):
         return super().finish(x)[:, -1]
+
+
+@exercise.mistake(
+    "You return the scores after the last token only, [batch, 1, vocabulary]. Training uses those "
+    "of every place: [batch, tokens, vocabulary]."
+)
+class LastTokenWithItsAxis(MaskedInSteps):
+    def finish(self, x):
+        return super().finish(x)[:, -1:]
+
+
+@exercise.mistake(
+    "You multiply the embedding with √d_model. What `self.embed` returns goes into the blocks as "
+    "it is."
+)
+class ScalesTheEmbedding(MaskedInSteps):
+    def run(self, x, mask):
+        return super().run(x * x.shape[-1] ** 0.5, mask)
 
 
 @exercise.mistake(

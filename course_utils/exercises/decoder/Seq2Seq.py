@@ -93,7 +93,8 @@ def cases() -> list[Case]:
     }
     longer = {"source": integers(1, 8, below=9), "target": integers(1, 7, below=7)}
     square = integers(2, 4, below=7, seed=4)
-    others = [longer, before]
+    short = {"source": integers(1, 3, below=9), "target": integers(1, 2, below=7)}
+    others = [short, longer, before]
     long = integers(1, 70, below=3, seed=1).tolist()
     hides_padding = (
         "Two places look at the source, and both get the `source_mask` of this call as it is: the "
@@ -167,6 +168,19 @@ def _writes_from_left_to_right(part: Part) -> None:
                 f"Your numbers are right, but with another target token at place {place} the "
                 "scores before it are not exactly the same. No target token may look ahead."
             )
+
+
+@exercise.holds
+def _is_the_same_in_eval_mode(part: Part) -> None:
+    model = part(**shared.seq2seq_modules(1, 2, True))
+    source, target = inputs.integers(2, 5, below=9), inputs.integers(2, 6, below=7)
+    trained, used = model.train()(source, target), model.eval()(source, target)
+    if trained.shape != used.shape or not torch.allclose(trained, used, atol=1e-5):
+        raise Wrong(
+            "After `model.eval()` your model gives something else than before. The mask, and the "
+            "scores of every target token, are needed whenever it is called: do not ask "
+            "`self.training`."
+        )
 
 
 @exercise.holds
@@ -371,6 +385,28 @@ class MasksSwapped(ReadsThenWrites):
 class CausalMaskOnMemory(ReadsThenWrites):
     def run(self, x, memory, self_mask, source_mask):
         return super().run(x, memory, self_mask, self_mask)
+
+
+@exercise.mistake(
+    "You hide target tokens whose number is 0, as if that were padding. Nobody said so: the mask "
+    "of the target is the causal mask alone."
+)
+class HidesTargetsOfZero(ReadsThenWrites):
+    def forward(self, source, target, source_mask=None):
+        memory = self.read(source, target, source_mask)
+        mask = self.mask(source, target) & (target != 0)[:, None, None]
+        return self.finish(self.run(self.embed(target), memory, mask, source_mask))
+
+
+@exercise.mistake(
+    "Without a `source_mask` you hide source tokens whose number is 0. No mask means that all of "
+    "the source is text: pass it on as it is, None too."
+)
+class GuessesTheSourceMask(ReadsThenWrites):
+    def forward(self, source, target, source_mask=None):
+        if source_mask is None:
+            source_mask = (source != 0)[:, None, None]
+        return super().forward(source, target, source_mask)
 
 
 @exercise.mistake(

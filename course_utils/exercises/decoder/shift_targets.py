@@ -131,6 +131,14 @@ def rolled(ids):
 
 
 @exercise.mistake(
+    "You roll the wrong way: your targets are the tokens before, and the first is the last of its "
+    "row. The target is the token that follows, `ids[:, 1:]`."
+)
+def rolled_the_wrong_way(ids):
+    return ids[:, :-1], ids.roll(1, dims=1)[:, :-1]
+
+
+@exercise.mistake(
     "You fill the last target with 0, and the model would learn that token 0 follows. "
     "Leave the last token out of the inputs instead."
 )
@@ -151,6 +159,37 @@ def shifts_the_batch(ids):
 )
 def only_last_target(ids):
     return ids[:, :-1], ids[:, -1]
+
+
+@exercise.mistake(
+    "You give one target to a sentence, [batch, 1]. Every place has one: [batch, tokens]."
+)
+def only_last_target_with_its_axis(ids):
+    return ids[:, :-1], ids[:, -1:]
+
+
+@exercise.mistake(
+    "One pair is missing: your results are one token too short. T + 1 tokens make T pairs, and "
+    "`ids.shape[1]` is T + 1."
+)
+def one_pair_short(ids):
+    return ids[:, :-2], ids[:, 1:-1]
+
+
+@exercise.mistake(
+    "You count the rows, `len(ids)` or `ids.shape[0]`, where the tokens are meant: `ids.shape[1]`."
+)
+def counts_rows(ids):
+    pairs = len(ids) - 1
+    return ids[:, :pairs], ids[:, 1 : pairs + 1]
+
+
+@exercise.mistake(
+    "`squeeze()` takes away every axis of size 1: that of a batch of one, and that of one pair. "
+    "Leave it out: both results are [batch, tokens]."
+)
+def squeezed(ids):
+    return ids[:, :-1].squeeze(), ids[:, 1:].squeeze()
 
 
 @exercise.mistake("You return the targets alone. Return two tensors: inputs, targets.")

@@ -202,6 +202,24 @@ class KeepsTheFirstMask(EncodesInSteps):
 
 
 @exercise.mistake(
+    "Without a mask you make up a causal one. An encoder reads all tokens at once: pass `mask` on "
+    "as it is, None too."
+)
+class CausalWithoutMask(EncodesInSteps):
+    def run(self, x, mask):
+        return super().run(x, blocks.causal(x.shape[1]) if mask is None else mask)
+
+
+@exercise.mistake(
+    "You multiply the embedding with √d_model. What `self.embed` returns goes into the blocks as "
+    "it is."
+)
+class ScalesTheEmbedding(EncodesInSteps):
+    def run(self, x, mask):
+        return super().run(x * x.shape[-1] ** 0.5, mask)
+
+
+@exercise.mistake(
     "You leave out the last norm. In pre-norm blocks the stream grows from block to block: "
     "return `self.norm(x)`."
 )

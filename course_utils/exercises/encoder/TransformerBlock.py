@@ -261,6 +261,15 @@ class KeepsTheLastMask(BlockInSteps):
 
 
 @exercise.mistake(
+    "Without a mask you make up a causal one. No mask means that every token may look at all: pass "
+    "`mask` on as it is, None too."
+)
+class CausalWithoutMask(BlockInSteps):
+    def attend(self, x, mask):
+        return super().attend(x, blocks.causal(x.shape[1]) if mask is None else mask)
+
+
+@exercise.mistake(
     "You do not look at `self.norm_first`: yours is always pre-norm. `residual_step` takes "
     "it as its last argument."
 )
@@ -331,7 +340,7 @@ class SecondStepAlwaysPreNorm(BlockInSteps):
 blocks.add_both(
     exercise,
     (OneNormForBoth, NoFeedForward, MaskNotPassedOn),
-    (NormFirstIgnored, AlwaysPostNorm, ForgotResidual, ResidualFromNormed, NoNorms),
+    (NormFirstIgnored, AlwaysPostNorm, ForgotResidual, ResidualFromNormed),
 )
 blocks.add_both(exercise, (FeedForwardFirst, FfnReadsOldX), (MaskNotPassedOn, NormFirstIgnored))
 blocks.add_both(exercise, (OneNormForBoth,), (MaskNotPassedOn,))
