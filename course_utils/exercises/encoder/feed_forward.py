@@ -56,7 +56,7 @@ def cases() -> list[Case]:
     )
     views = {"w_up": normal(4, 6).T, "w_down": normal(6, 4, seed=1).T}
     return [
-        case("two tokens", torch.tensor([[[1.0, -1.0], [2.0, 0.5]]]), 3, **small),
+        case("two tokens", torch.tensor([[[1.0, -1.0], [2.0, 0.5]]]), 3, "", **small),
         case("four times as wide", normal(2, 3, 4), 16),
         case("narrower than the tokens", normal(2, 4, 5), 3),
         case("as wide as the tokens", normal(2, 3, 4), 4, stored),

@@ -28,7 +28,9 @@ def cases() -> list[Case]:
         call = "attention_score_grad(weights, weights_grad)"
         return Case(title, arguments, score_grad_by_autograd, shown=call, point=point)
 
-    def drawn(*shape: int, scale: float = 2.0, dtype: torch.dtype = torch.float64) -> tuple:
+    def drawn(
+        *shape: int, scale: float = 2.0, dtype: torch.dtype = torch.float64
+    ) -> tuple[Tensor, Tensor]:
         weights = torch.softmax(scale * inputs.normal(*shape, dtype=torch.float64), -1)
         return weights.to(dtype), 3 * inputs.normal(*shape, seed=1, dtype=dtype)
 
@@ -47,7 +49,8 @@ def cases() -> list[Case]:
     )
     single = torch.float32
     causal = normal(1, 2, 4, 4).masked_fill(~torch.ones(4, 4, dtype=torch.bool).tril(), -torch.inf)
-    views = [each.mT.contiguous().mT for each in drawn(1, 2, 4, 5, dtype=single)]
+    of_weights, of_gradient = drawn(1, 2, 4, 5, dtype=single)
+    views = of_weights.mT.contiguous().mT, of_gradient.mT.contiguous().mT
     small = torch.tensor([[[[0.5, 0.25, 0.25], [0.1, 0.8, 0.1]]]])
     small_grad = torch.tensor([[[[4.0, 0.0, 8.0], [10.0, 0.0, -10.0]]]])
     even, certain = torch.full((1, 1, 3, 4), 0.25), torch.eye(3, 4)[None, None]

@@ -86,6 +86,7 @@ def cases() -> list[Case]:
         case("only small ones", drawn((4,), (5,), scale=0.02), 1.0, left_alone),
         case("no limit", some, math.inf, left_alone),
         case("a generator, as `model.parameters()` gives", [10 * some[1]], 1.0, read_once, iter),
+        case("a generator of one small vector", [some[2]], 0.5, read_once, iter),
         case("a parameter without a gradient", [some[0], None], 0.7, none_there),
         case("the first without a gradient", [None, some[2], some[0]], 40.0, none_there),
         case("gradients that are 0", [torch.zeros(3), torch.zeros(2, 2)], 1.0, left_alone),

@@ -144,7 +144,7 @@ def _two_models(part: Part, n_layers: int) -> Tensor:
     drawn = []
     for seed in (1, 2):
         torch.manual_seed(seed)
-        matrices = _measured(lambda model: _matrices(model.blocks), 1, part, n_layers)
+        matrices = _measured(_matrices_of_blocks, 1, part, n_layers)
         drawn.append(torch.cat([matrix.flatten() for matrix in matrices]))
     return (drawn[0] * drawn[1]).mean().bfloat16()
 
@@ -167,6 +167,10 @@ def _matrices(model: nn.Module) -> list[Tensor]:
     """Every matrix, in units of its standard deviation; one of zeros stays as it is."""
     found = [weight.detach() for weight in model.parameters() if weight.ndim > 1]
     return [weight / (weight.std() or 1.0) for weight in found]
+
+
+def _matrices_of_blocks(model: nn.Module) -> list[Tensor]:
+    return _matrices(model.get_submodule("blocks"))
 
 
 def _means(model: nn.Module) -> Tensor:
