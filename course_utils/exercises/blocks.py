@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import product
 from typing import Any
 
 import torch
@@ -62,6 +63,7 @@ def block_case(
     arguments: Mapping[str, Tensor | None],
     norm_first: bool = True,
     earlier: Sequence[Mapping[str, Tensor]] = (),
+    point: str = "",
 ) -> Case:
     """A case of a block that is built of these parts."""
 
@@ -71,7 +73,7 @@ def block_case(
     said = [one for one, value in arguments.items() if one in GIVEN and value is not None]
     said = [f"{one}={one}" if one.endswith("mask") else one for one in said]
     call = f"{name}({', '.join(make_parts())}, {norm_first})({', '.join(said)})"
-    return Case(title, arguments, oracle, partial(use, build, earlier=earlier), call)
+    return Case(title, arguments, oracle, partial(use, build, earlier=earlier), call, point=point)
 
 
 def use(
@@ -87,6 +89,17 @@ def use(
     for call in earlier:
         layers.call(layer, {name: -weight for name, weight in weights.items()}, **call)
     return layers.call(layer, weights, **given)
+
+
+# --- two mistakes at once ------------------------------------------------------------------------
+
+
+def add_both(exercise: Exercise, ones: Sequence[type], others: Sequence[type]) -> None:
+    """What makes one of the first mistakes and one of the others: classes that do other steps."""
+    begins = {mistake.part: mistake.says.split(". ")[0] for mistake in exercise.mistakes}
+    for one, other in product(ones, others):
+        says = f"Two things. {begins[one].rstrip('.')}. {begins[other].rstrip('.')}."
+        exercise.mistake(says)(type(f"{one.__name__}And{other.__name__}", (one, other), {}))
 
 
 # --- a stack that is run in a wrong way ----------------------------------------------------------

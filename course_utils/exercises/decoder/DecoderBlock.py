@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from course_utils import decoder, encoder
-from course_utils.exercises import blocks, inputs, layers
+from course_utils.exercises import blocks, inputs, layers, points
 from course_utils.exercises.decoder import shared
 from course_utils.exercises.exercise import Case, Exercise, Part, Wrong
 from course_utils.projection import Embedding, Linear
@@ -42,12 +42,12 @@ def _simple_block_by_hand(
     norm_first: bool,
     x: Tensor,
     memory: Tensor,
-    self_mask: Tensor,
+    self_mask: None,
     memory_mask: None,
     weight: Tensor,
     bias: Tensor,
 ) -> Tensor:
-    x = x + blocks.means_up_to_each(torch.tanh(x) if norm_first else x)
+    x = x + (torch.tanh(x) if norm_first else x).mean(1, keepdim=True)
     x = x if norm_first else torch.tanh(x)
     x = x + memory.mean(1, keepdim=True)
     x = x if norm_first else torch.sigmoid(x)
@@ -59,17 +59,17 @@ def _simple_block_by_hand(
 def cases() -> list[Case]:
     block_case = partial(blocks.block_case, exercise.name)
 
-    def simple(title: str, norm_first: bool) -> Case:
+    def simple(title: str, norm_first: bool, point: str = "") -> Case:
         arguments = {
             "x": torch.tensor([[[1.0, 0.0], [0.0, 3.0]]]),
             "memory": torch.tensor([[[2.0, 2.0], [0.0, -4.0], [1.0, -1.0]]]),
-            "self_mask": blocks.causal(2),
+            "self_mask": None,
             "memory_mask": None,
             "feed_forward.weight": torch.tensor([[1.0, 0.0], [1.0, 2.0]]),
             "feed_forward.bias": torch.tensor([0.0, 1.0]),
         }
         oracle = partial(_simple_block_by_hand, norm_first)
-        return block_case(title, _simple_parts, oracle, arguments, norm_first)
+        return block_case(title, _simple_parts, oracle, arguments, norm_first, point=point)
 
     def case(
         title: str,
@@ -78,6 +78,7 @@ def cases() -> list[Case]:
         memory: Tensor,
         self_mask: Tensor | None = None,
         memory_mask: Tensor | None = None,
+        point: str = "",
         norm_first: bool = True,
         earlier: Sequence[dict[str, Tensor]] = (),
     ) -> Case:
@@ -90,13 +91,13 @@ def cases() -> list[Case]:
             named = dict(zip(weights, values[len(given) :], strict=True))
             return shared.decoder_block_by_torch(n_heads, norm_first, named, *values[: len(given)])
 
-        return block_case(title, make_parts, oracle, given | weights, norm_first, earlier)
+        return block_case(title, make_parts, oracle, given | weights, norm_first, earlier, point)
 
     normal, boolean, double = inputs.normal, inputs.boolean, torch.float64
     x, memory, causal = normal(2, 4, 6), normal(2, 5, 6, seed=1), blocks.causal(4)
     padding = torch.tensor([[True] * 3 + [False] * 2, [True] * 4 + [False]])[:, None, None]
     masks = causal, padding
-    head_masks = boolean(2, 3, 4, 4), boolean(3, 4, 5, seed=1)
+    for_heads, for_memory = boolean(2, 3, 4, 4), boolean(3, 4, 5, seed=1)
     before = {
         "x": normal(2, 4, 6, seed=2),
         "memory": normal(2, 5, 6, seed=3),
@@ -105,23 +106,61 @@ def cases() -> list[Case]:
     }
     longer = {"x": normal(2, 8, 6), "memory": normal(2, 9, 6), "self_mask": blocks.causal(8)}
     others = [longer, before]
+    of_target = (
+        "Self-attention gets the `self_mask` of this call as it is, however many axes it has, or "
+        "None. Nothing is kept from an earlier call."
+    )
+    of_memory = (
+        "Cross-attention gets the `memory` and the `memory_mask` of this call as they are, however "
+        "many axes the mask has, or None. Nothing is kept from an earlier call."
+    )
+    lengths = (
+        "Queries come from `x`, keys and values from `memory`, which may be shorter, longer or as "
+        "long as `x`."
+    )
+    post = points.POST_NORM
+
+    def again(how: str, self_mask: Tensor | None, memory_mask: Tensor | None, point: str) -> Case:
+        masks = self_mask, memory_mask
+        return case(f"the same block again, {how}", 3, x, memory, *masks, point, earlier=others)
+
     return [
         simple("both attentions are means, each norm another function", True),
-        simple("the same, post-norm", False),
+        simple("the same, post-norm", False, post),
         case("the usual parts, no masks", 3, x, memory),
-        case("post-norm", 3, x, memory, norm_first=False),
-        case("a causal mask", 2, x, memory, causal),
-        case("padding in the memory", 3, x, memory, None, padding),
-        case("both masks", 3, x, memory, *masks),
-        case("both masks, post-norm", 2, x, memory, *masks, norm_first=False),
-        case("as long as the memory", 2, x, memory[:, :4], causal, boolean(2, 1, 4, 4)),
-        case("a mask for each head", 3, x, memory, *head_masks),
-        case("a memory that is shorter", 3, x, memory[:, :2], causal, padding[..., 1:3]),
-        case("the same block again, after other texts", 3, x, memory, *masks, earlier=others),
-        case("the same block again, without masks", 3, x, memory, earlier=[before]),
-        case("one token, one to read", 2, normal(3, 1, 4), normal(3, 1, 4, seed=1)),
-        case("transposed views", 2, normal(2, 6, 4).mT, normal(2, 6, 5, seed=1).mT, causal),
-        case("float64", 3, normal(2, 4, 6, dtype=double), normal(2, 5, 6, seed=1, dtype=double)),
+        case("the usual parts, a longer target", 2, normal(2, 7, 6), memory),
+        case("post-norm", 3, x, memory, point=post, norm_first=False),
+        case("a causal mask", 2, x, memory, causal, point=of_target),
+        case("padding in the memory", 3, x, memory, None, padding, of_memory),
+        case("both masks, post-norm", 2, x, memory, *masks, post, norm_first=False),
+        case("as long as the memory", 2, x, memory[:, :4], None, boolean(2, 1, 4, 4), of_memory),
+        case("a self mask for each head", 3, x, memory, for_heads, point=of_target),
+        case("a memory mask for each head", 3, x, memory, None, for_memory, of_memory),
+        case("a memory that is shorter", 3, x, memory[:, :2], point=lengths),
+        again("with another self mask", causal, None, of_target),
+        again("with another memory mask", None, padding, of_memory),
+        again("without masks", None, None, of_memory),
+        case(
+            "one token, one to read",
+            2,
+            normal(3, 1, 4),
+            normal(3, 1, 4, seed=1),
+            point=points.AXIS_OF_ONE,
+        ),
+        case(
+            "transposed views",
+            2,
+            normal(2, 6, 4).mT,
+            normal(2, 6, 5, seed=1).mT,
+            point=points.OTHER_ORDER,
+        ),
+        case(
+            "float64",
+            3,
+            normal(2, 4, 6, dtype=double),
+            normal(2, 5, 6, seed=1, dtype=double),
+            point=points.FLOAT64,
+        ),
     ]
 
 
@@ -178,6 +217,25 @@ class SwappedQueryMemory(DecoderSteps):
 class CausalMaskOnMemory(DecoderSteps):
     def read(self, x, memory, self_mask, memory_mask):
         return super().read(x, memory, None, self_mask)
+
+
+@exercise.mistake(
+    "Without a `memory_mask` you use `self_mask` for the memory. None means that all of the source "
+    "may be read: pass it on as it is."
+)
+class SelfMaskWhereThereIsNone(DecoderSteps):
+    def read(self, x, memory, self_mask, memory_mask):
+        return super().read(x, memory, None, self_mask if memory_mask is None else memory_mask)
+
+
+@exercise.mistake(
+    "In the second step the stream itself asks, not what the step has made of it: your function "
+    "does not use its argument. In pre-norm that argument is the normed stream: "
+    "`lambda t: self.cross_attention(t, memory, memory_mask)`."
+)
+class QueriesNotNormed(DecoderSteps):
+    def read(self, x, memory, self_mask, memory_mask):
+        return self.step(x, lambda t: self.cross_attention(x, memory, memory_mask), self.norm2)
 
 
 @exercise.mistake(
@@ -291,6 +349,15 @@ class MemoryNormed(DecoderSteps):
 
 
 @exercise.mistake(
+    "You norm the memory, in pre-norm and in post-norm. Only the stream is normed: the encoder "
+    "ends with a norm of its own."
+)
+class MemoryAlwaysNormed(DecoderSteps):
+    def read(self, x, memory, self_mask, memory_mask):
+        return super().read(x, self.norm2(memory), self_mask, memory_mask)
+
+
+@exercise.mistake(
     "You read the memory before you look back. First self-attention, then the memory."
 )
 class ReadsTheMemoryFirst(DecoderSteps):
@@ -341,6 +408,25 @@ class AlwaysPostNorm(DecoderSteps):
 class ForgotResidual(DecoderSteps):
     def step(self, x, sublayer, norm):
         return sublayer(norm(x)) if self.norm_first else norm(sublayer(x))
+
+
+@exercise.mistake(
+    "You look at `self.norm_first` in the first step only: those after it are always pre-norm. "
+    "`encoder.residual_step` takes it as its last argument, each time."
+)
+class LaterStepsAlwaysPreNorm(DecoderSteps):
+    def step(self, x, sublayer, norm):
+        if norm is self.norm1:
+            return super().step(x, sublayer, norm)
+        return x + sublayer(norm(x))
+
+
+blocks.add_both(
+    exercise,
+    (SelfMaskNotPassedOn, MemoryMaskNotPassedOn, CausalMaskOnMemory, MasksSwapped, NoFeedForward),
+    (NormFirstIgnored, AlwaysPostNorm, OneNormForAll, ForgotResidual),
+)
+blocks.add_both(exercise, (SelfMaskNotPassedOn, MemoryMaskNotPassedOn), (SecondNormAgain,))
 
 
 @exercise.alternative

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from course_utils import decoder
-from course_utils.exercises import blocks, inputs, layers
+from course_utils.exercises import blocks, inputs, layers, points
 from course_utils.exercises.decoder import shared
 from course_utils.exercises.exercise import Case, Exercise, Part, Wrong
 from course_utils.projection import Linear
@@ -32,17 +32,25 @@ exercise = Exercise(
 @exercise.cases
 def cases() -> list[Case]:
     def small(
-        title: str, ids: list[list[int]], *factors: float, earlier: Sequence[Tensor] = ()
+        title: str,
+        ids: list[list[int]],
+        *factors: float,
+        point: str = "",
+        earlier: Sequence[Tensor] = (),
+        dtype: torch.dtype = torch.float32,
     ) -> Case:
-        arguments = {"ids": torch.tensor(ids), **shared.SMALL_GPT}
+        weights = {name: weight.to(dtype) for name, weight in shared.SMALL_GPT.items()}
+        arguments = {"ids": torch.tensor(ids), **weights}
         oracle = partial(shared.small_gpt_by_hand, factors)
         build = lambda part: part(**shared.small_gpt_modules(factors))  # noqa: E731
         before = [{"ids": ids} for ids in earlier]
-        return Case(title, arguments, oracle, partial(blocks.use, build, earlier=before), call)
+        use = partial(blocks.use, build, earlier=before)
+        return Case(title, arguments, oracle, use, call, point=point)
 
     def case(
         title: str,
         ids: Tensor,
+        point: str = "",
         sizes: tuple[int, int, int, int, int] = (7, 6, 3, 2, 12),
         norm_first: bool = True,
         dtype: torch.dtype = torch.float32,
@@ -55,24 +63,38 @@ def cases() -> list[Case]:
             return shared.gpt_by_torch(ids, sizes[2], named, norm_first)
 
         use = partial(blocks.use, lambda part: part(**make()))
-        return Case(title, {"ids": ids, **weights}, oracle, use, call)
+        return Case(title, {"ids": ids, **weights}, oracle, use, call, point=point)
 
     call = "GPT(embed, blocks, norm, head)(ids)"
     integers = inputs.integers
-    others = [integers(2, 5, below=4), integers(1, 3, below=4, seed=1)]
+    others = [integers(*shape, below=4, seed=1) for shape in ((1, 2), (2, 5), (1, 3))]
+    long = integers(1, 70, below=4).tolist()
+    stored = "The head is [vocabulary, d_model], also where both are equal: call it as it is."
+    this_text = (
+        "The mask is made in every call, for as many tokens as there are now. Nothing is kept from "
+        "an earlier text."
+    )
+    any_length = "A text may be longer than any size that you write down: ask `ids` for its length."
     return [
         small("blocks that add the mean of what they may see", [[2, 0, 1]], 1.0, -3.0),
-        small("no blocks at all", [[3, 1, 0, 2], [0, 0, 1, 1]]),
+        small("no blocks at all", [[3, 1, 0, 2], [0, 0, 1, 1]], point=points.NO_BLOCKS),
         case("two blocks, two sentences", integers(2, 5, below=7)),
-        case("one block", integers(3, 4, below=7), (7, 6, 2, 1, 5)),
-        case("three blocks", integers(2, 4, below=5), (5, 4, 2, 3, 4)),
-        case("as many sentences as tokens", integers(4, 4, below=7)),
-        case("as many words as features", integers(2, 3, below=6), (6, 6, 2, 2, 6)),
-        case("post-norm blocks", integers(2, 4, below=7), norm_first=False),
-        small("the same model again, after other texts", [[0, 1, 2]], 2.0, earlier=others),
-        case("one token", integers(3, 1, below=7)),
-        case("a transposed view", integers(4, 3, below=7).T),
-        case("float64", integers(2, 4, below=7), dtype=torch.float64),
+        case("one block", integers(3, 4, below=7), sizes=(7, 6, 2, 1, 5)),
+        case("three blocks", integers(2, 4, below=5), sizes=(5, 4, 2, 3, 4)),
+        case("as many sentences as tokens", integers(4, 4, below=7), points.TOKENS_ARE_AXIS_1),
+        case("as many words as features", integers(2, 3, below=6), stored, (6, 6, 2, 2, 6)),
+        case("post-norm", integers(2, 4, below=7), points.BLOCKS_AS_GIVEN, norm_first=False),
+        small(
+            "the same model again, after other texts",
+            [[0, 1, 2]],
+            2.0,
+            point=this_text,
+            earlier=others,
+        ),
+        small("more than 64 tokens", long, 1.0, point=any_length, dtype=torch.float64),
+        case("one token", integers(3, 1, below=7), points.AXIS_OF_ONE),
+        case("a transposed view", integers(4, 3, below=7).T, points.OTHER_ORDER),
+        case("float64", integers(2, 4, below=7), points.FLOAT64, dtype=torch.float64),
     ]
 
 
@@ -89,6 +111,18 @@ def _is_causal(part: Part) -> None:
                 f"Your numbers are right, but with another token at place {place} the scores "
                 "before it are not exactly the same. No token may look ahead."
             )
+
+
+@exercise.holds
+def _is_the_same_in_eval_mode(part: Part) -> None:
+    model = part(**shared.gpt_modules(9, 6, 3, 2, 6, True))
+    ids = inputs.integers(2, 6, below=9)
+    trained, used = model.train()(ids), model.eval()(ids)
+    if trained.shape != used.shape or not torch.allclose(trained, used, atol=1e-5):
+        raise Wrong(
+            "After `model.eval()` your model gives something else than before. The mask, and the "
+            "scores of every place, are needed whenever it is called: do not ask `self.training`."
+        )
 
 
 @exercise.holds
@@ -245,6 +279,24 @@ class LastTokenOnly(MaskedInSteps):
 
 
 @exercise.mistake(
+    "You return the scores after the last token only, [batch, 1, vocabulary]. Training uses those "
+    "of every place: [batch, tokens, vocabulary]."
+)
+class LastTokenWithItsAxis(MaskedInSteps):
+    def finish(self, x):
+        return super().finish(x)[:, -1:]
+
+
+@exercise.mistake(
+    "You multiply the embedding with √d_model. What `self.embed` returns goes into the blocks as "
+    "it is."
+)
+class ScalesTheEmbedding(MaskedInSteps):
+    def run(self, x, mask):
+        return super().run(x * x.shape[-1] ** 0.5, mask)
+
+
+@exercise.mistake(
     "You leave out `self.norm` before the head. The stream has grown in every block, and "
     "the head was made for numbers of ordinary size."
 )
@@ -286,6 +338,14 @@ class ForgotHead(MaskedInSteps):
 
 
 blocks.add_wrong_runs(exercise, MaskedInSteps)
+blocks.add_both(
+    exercise, (ReturnsProbabilities, ReturnsLogProbabilities, LastTokenOnly), (NoFinalNorm,)
+)
+blocks.add_both(
+    exercise,
+    (NoMask, LooksOneAhead, MaskInFirstBlockOnly),
+    (NoFinalNorm, ReturnsProbabilities, ReturnsLogProbabilities),
+)
 
 
 @exercise.alternative

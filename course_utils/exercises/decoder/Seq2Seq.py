@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from course_utils import decoder
-from course_utils.exercises import blocks, inputs, layers
+from course_utils.exercises import blocks, inputs, layers, points
 from course_utils.exercises.decoder import shared
 from course_utils.exercises.exercise import Case, Exercise, Part, Wrong
 from course_utils.projection import Linear
@@ -37,6 +37,7 @@ def cases() -> list[Case]:
         oracle: Callable[..., Tensor],
         given: Mapping[str, Tensor | None],
         weights: Mapping[str, Tensor],
+        point: str,
         earlier: Sequence[Mapping[str, Tensor]] = (),
     ) -> Case:
         def expected(*values: Tensor) -> Tensor:
@@ -45,10 +46,15 @@ def cases() -> list[Case]:
 
         use = partial(blocks.use, lambda part: part(**make()), earlier=earlier)
         said = call.format("" if given["source_mask"] is None else ", source_mask")
-        return Case(title, {**given, **weights}, expected, use, said)
+        return Case(title, {**given, **weights}, expected, use, said, point=point)
 
     def small(
-        title: str, source: list[list[int]], target: list[list[int]], *factors: float
+        title: str,
+        source: list[list[int]],
+        target: list[list[int]],
+        *factors: float,
+        point: str = "",
+        dtype: torch.dtype = torch.float32,
     ) -> Case:
         given = {
             "source": torch.tensor(source),
@@ -57,13 +63,15 @@ def cases() -> list[Case]:
         }
         make = partial(shared.small_seq2seq_modules, factors)
         oracle = partial(shared.small_seq2seq_by_hand, factors)
-        return made(title, make, oracle, given, shared.SMALL_SEQ2SEQ)
+        weights = {name: weight.to(dtype) for name, weight in shared.SMALL_SEQ2SEQ.items()}
+        return made(title, make, oracle, given, weights, point)
 
     def case(
         title: str,
         source: Tensor,
         target: Tensor,
         source_mask: Tensor | None = None,
+        point: str = "",
         n_blocks: tuple[int, int] = (1, 2),
         norm_first: bool = True,
         dtype: torch.dtype = torch.float32,
@@ -73,7 +81,7 @@ def cases() -> list[Case]:
         weights = layers.random_weights(make(), dtype)
         given = {"source": source, "target": target, "source_mask": source_mask}
         oracle = partial(shared.seq2seq_by_torch, norm_first)
-        return made(title, make, oracle, given, weights, earlier)
+        return made(title, make, oracle, given, weights, point, earlier)
 
     integers = inputs.integers
     source, target = integers(2, 6, below=9), integers(2, 4, below=7, seed=1)
@@ -85,20 +93,65 @@ def cases() -> list[Case]:
     }
     longer = {"source": integers(1, 8, below=9), "target": integers(1, 7, below=7)}
     square = integers(2, 4, below=7, seed=4)
+    short = {"source": integers(1, 3, below=9), "target": integers(1, 2, below=7)}
+    others = [short, longer, before]
+    long = integers(1, 70, below=3, seed=1).tolist()
+    hides_padding = (
+        "Two places look at the source, and both get the `source_mask` of this call as it is: the "
+        "encoder, and every block. Nothing is kept from an earlier call."
+    )
+    of_target = (
+        "The causal mask is for the target: as large as `target` has tokens, axis 1, however many "
+        "the source has."
+    )
+    this_call = (
+        "Every call reads its own source, and makes the causal mask for its own target. Nothing is "
+        "kept."
+    )
+    any_length = (
+        "A target may be longer than any size that you write down: ask `target` for its length."
+    )
+
+    def again(title: str, source_mask: Tensor | None, point: str) -> Case:
+        return case(title, source, target, source_mask, point, earlier=others)
+
     return [
         small("three tokens are read, two are written", [[2, 0, 1]], [[1, 2]], 1.0, -3.0),
-        small("no decoder blocks at all", [[1, 0], [2, 2]], [[0, 1, 2], [2, 2, 1]]),
+        small(
+            "no decoder blocks at all",
+            [[1, 0], [2, 2]],
+            [[0, 1, 2], [2, 2, 1]],
+            point=points.NO_BLOCKS,
+        ),
         case("two decoder blocks", source, target),
-        case("padding in the source", source, target, padding),
-        case("two encoder blocks, one decoder block", source, target, padding, (2, 1)),
-        case("post-norm blocks", source, target, padding, norm_first=False),
-        case("a source that is shorter", source[:, :2], target),
-        case("as long as the source", square, target),
-        case("one token each", integers(3, 1, below=9), integers(3, 1, below=7)),
-        case("the same model again, after other texts", source, target, earlier=[longer, before]),
-        case("the same model again, with padding", source, target, padding, earlier=[before]),
-        case("transposed views", integers(6, 2, below=9).T, integers(4, 2, below=7).T),
-        case("float64", source, target, padding, dtype=torch.float64),
+        case("padding in the source", source, target, padding, hides_padding),
+        case("two encoder blocks, one decoder block", source, target, n_blocks=(2, 1)),
+        case("post-norm", source, target, point=points.BLOCKS_AS_GIVEN, norm_first=False),
+        case("a source that is shorter", source[:, :2], target, point=of_target),
+        case("as long as the source", square, target, point=of_target),
+        small(
+            "more than 64 tokens",
+            [[2, 0, 1]],
+            long,
+            1.0,
+            point=any_length,
+            dtype=torch.float64,
+        ),
+        case(
+            "one token each",
+            integers(3, 1, below=9),
+            integers(3, 1, below=7),
+            point=points.AXIS_OF_ONE,
+        ),
+        again("the same model again, after other texts", None, this_call),
+        again("the same model again, with padding", padding, hides_padding),
+        case(
+            "transposed views",
+            integers(6, 2, below=9).T,
+            integers(4, 2, below=7).T,
+            point=points.OTHER_ORDER,
+        ),
+        case("float64", source, target, point=points.FLOAT64, dtype=torch.float64),
     ]
 
 
@@ -115,6 +168,19 @@ def _writes_from_left_to_right(part: Part) -> None:
                 f"Your numbers are right, but with another target token at place {place} the "
                 "scores before it are not exactly the same. No target token may look ahead."
             )
+
+
+@exercise.holds
+def _is_the_same_in_eval_mode(part: Part) -> None:
+    model = part(**shared.seq2seq_modules(1, 2, True))
+    source, target = inputs.integers(2, 5, below=9), inputs.integers(2, 6, below=7)
+    trained, used = model.train()(source, target), model.eval()(source, target)
+    if trained.shape != used.shape or not torch.allclose(trained, used, atol=1e-5):
+        raise Wrong(
+            "After `model.eval()` your model gives something else than before. The mask, and the "
+            "scores of every target token, are needed whenever it is called: do not ask "
+            "`self.training`."
+        )
 
 
 @exercise.holds
@@ -322,6 +388,28 @@ class CausalMaskOnMemory(ReadsThenWrites):
 
 
 @exercise.mistake(
+    "You hide target tokens whose number is 0, as if that were padding. Nobody said so: the mask "
+    "of the target is the causal mask alone."
+)
+class HidesTargetsOfZero(ReadsThenWrites):
+    def forward(self, source, target, source_mask=None):
+        memory = self.read(source, target, source_mask)
+        mask = self.mask(source, target) & (target != 0)[:, None, None]
+        return self.finish(self.run(self.embed(target), memory, mask, source_mask))
+
+
+@exercise.mistake(
+    "Without a `source_mask` you hide source tokens whose number is 0. No mask means that all of "
+    "the source is text: pass it on as it is, None too."
+)
+class GuessesTheSourceMask(ReadsThenWrites):
+    def forward(self, source, target, source_mask=None):
+        if source_mask is None:
+            source_mask = (source != 0)[:, None, None]
+        return super().forward(source, target, source_mask)
+
+
+@exercise.mistake(
     "You norm the memory with `self.norm`. The encoder ends with a norm of its own: the memory is "
     "used as it is."
 )
@@ -420,6 +508,15 @@ class LastTokenOnly(ReadsThenWrites):
 class ReturnsTokens(ReadsThenWrites):
     def finish(self, x):
         return super().finish(x).argmax(-1)
+
+
+blocks.add_both(
+    exercise,
+    (NoSelfMask, EncoderReadsPadding, BlocksReadPadding, PaddingIsRead, MasksSwapped),
+    (NoFinalNorm, ReturnsProbabilities),
+)
+blocks.add_both(exercise, (EncoderReadsPadding, BlocksReadPadding), (NoSelfMask,))
+blocks.add_both(exercise, (ReturnsProbabilities, LastTokenOnly), (NoFinalNorm,))
 
 
 @exercise.alternative

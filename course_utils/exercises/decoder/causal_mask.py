@@ -30,22 +30,42 @@ def _causal_mask_by_hand(n_query: int, n_key: int | None = None) -> Tensor:
 
 @exercise.cases
 def cases() -> list[Case]:
-    def case(title: str, n_query: int, **n_key: int | None) -> Case:
+    def case(title: str, n_query: int, point: str = "", **n_key: int | None) -> Case:
         given = "".join(f", {name}={value}" for name, value in n_key.items())
         arguments = {"n_query": n_query, **n_key}
-        return Case(title, arguments, _causal_mask_by_hand, shown=f"causal_mask({n_query}{given})")
+        shown = f"causal_mask({n_query}{given})"
+        return Case(title, arguments, _causal_mask_by_hand, shown=shown, point=point)
 
+    cached = (
+        "With more keys than queries the queries are the last tokens: the first of them is token "
+        "number n_key - n_query, and sees all keys up to its own."
+    )
+    any_length = (
+        "A text may be of any length: make the mask as large as it is asked for, and do not cut it "
+        "out of one whose size is fixed."
+    )
+    none_said = "`n_key` may be left out or None: then there are as many keys as queries."
     return [
         case("four tokens", 4),
         case("one token", 1),
         case("seven tokens", 7),
         case("as many keys, said twice", 3, n_key=3),
-        case("no number of keys", 3, n_key=None),
-        case("three tokens are in a cache", 2, n_key=5),
-        case("one token is in a cache", 4, n_key=5),
-        case("one query, all others in a cache", 1, n_key=6),
-        case("a long text", 2, n_key=3000),
+        case("no number of keys", 3, none_said, n_key=None),
+        case("three tokens are in a cache", 2, cached, n_key=5),
+        case("one token is in a cache", 4, cached, n_key=5),
+        case("one query, all others in a cache", 1, cached, n_key=6),
+        case("a long text", 130, any_length),
     ]
+
+
+@exercise.holds
+def _has_no_largest_size(part: Part) -> None:
+    mask = part(2, 3000)
+    if mask.shape != (2, 3000) or mask.sum() != 5999:
+        raise Wrong(
+            "Short texts are right, but with 3000 keys your mask is not. A text may be of any "
+            "length: make the mask as large as it is asked for."
+        )
 
 
 @exercise.holds
@@ -115,6 +135,24 @@ def aligned_top_left(n_query, n_key=None):
 )
 def aligned_the_other_way(n_query, n_key=None):
     return _tril(n_query, n_key, -_behind(n_query, n_key))
+
+
+@exercise.mistake(
+    "Your tokens may not look at themselves: keep the diagonal. And with more keys than queries "
+    "you treat the queries as the first tokens: they are the last ones, so move the diagonal by "
+    "n_key - n_query."
+)
+def excludes_self_and_aligned_top_left(n_query, n_key=None):
+    return _tril(n_query, n_key, -1)
+
+
+@exercise.mistake(
+    "Your tokens see one token too many: the last True of a row belongs to the token itself. And "
+    "with more keys than queries you treat the queries as the first tokens: they are the last "
+    "ones, so move the diagonal by n_key - n_query."
+)
+def sees_one_ahead_and_aligned_top_left(n_query, n_key=None):
+    return _tril(n_query, n_key, 1)
 
 
 @exercise.mistake(

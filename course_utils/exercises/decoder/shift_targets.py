@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from course_utils.exercises import inputs
+from course_utils.exercises import inputs, points
 from course_utils.exercises.exercise import Case, Exercise
 
 exercise = Exercise(
@@ -30,18 +30,32 @@ def _pairs_by_hand(ids: Tensor) -> tuple[Tensor, Tensor]:
 
 @exercise.cases
 def cases() -> list[Case]:
-    def case(title: str, ids: Tensor) -> Case:
-        return Case(title, {"ids": ids}, _pairs_by_hand, shown="shift_targets(ids)")
+    def case(title: str, ids: Tensor, point: str = "") -> Case:
+        call = "shift_targets(ids)"
+        return Case(title, {"ids": ids}, _pairs_by_hand, shown=call, point=point)
 
     some = inputs.integers(3, 6, below=50)
+    own_row = (
+        "Each row is a text of its own: shift along axis 1, and let no token pass from one row "
+        "into the next, as happens where rows are joined and cut anew."
+    )
+    by_place = (
+        "Which token follows is a matter of places, not of numbers: a token may be 0, or the same "
+        "as the one before it."
+    )
+    one_pair = "Two tokens make one pair: both results are [batch, 1], with both axes."
+    same_dtype = "The tokens come back as the kind of integers that they were."
     return [
         case("one sentence", torch.tensor([[10, 11, 12, 13]])),
-        case("two sentences", torch.tensor([[4, 7, 2, 9, 1], [3, 8, 6, 5, 0]])),
-        case("as many sentences as tokens", inputs.integers(4, 4, below=50)),
-        case("two tokens: one pair", torch.tensor([[5, 6], [7, 8], [9, 4]])),
-        case("the same token twice", torch.tensor([[2, 2, 3, 3, 2]])),
-        case("32-bit numbers", some.int()),
-        case("a transposed view", some.T),
+        case("two sentences", torch.tensor([[4, 7, 2, 9, 1], [3, 8, 6, 5, 2]]), own_row),
+        case("as many sentences as tokens", 1 + inputs.integers(4, 4, below=50), own_row),
+        case("a longer sentence", 1 + inputs.integers(1, 9, below=50)),
+        case("two tokens: one pair", torch.tensor([[5, 6]]), one_pair),
+        case("two sentences of one pair", torch.tensor([[5, 6], [7, 8], [9, 4]]), own_row),
+        case("the same token twice", torch.tensor([[2, 2, 3, 3, 2]]), by_place),
+        case("tokens that are 0", torch.tensor([[4, 0, 0, 7, 0]]), by_place),
+        case("32-bit numbers", some[:1].int(), same_dtype),
+        case("a transposed view", some.T, points.OTHER_ORDER),
     ]
 
 
@@ -67,6 +81,14 @@ def no_shift_whole(ids):
 )
 def shifted_backwards(ids):
     return ids[:, 1:], ids[:, :-1]
+
+
+@exercise.mistake(
+    "Your targets come before your inputs, and one pair is missing. The inputs are `ids[:, :-1]` "
+    "and come first, the targets are `ids[:, 1:]`: T + 1 tokens make T pairs."
+)
+def shifted_backwards_and_one_short(ids):
+    return ids[:, 1:-1], ids[:, :-2]
 
 
 @exercise.mistake(
@@ -109,6 +131,14 @@ def rolled(ids):
 
 
 @exercise.mistake(
+    "You roll the wrong way: your targets are the tokens before, and the first is the last of its "
+    "row. The target is the token that follows, `ids[:, 1:]`."
+)
+def rolled_the_wrong_way(ids):
+    return ids[:, :-1], ids.roll(1, dims=1)[:, :-1]
+
+
+@exercise.mistake(
     "You fill the last target with 0, and the model would learn that token 0 follows. "
     "Leave the last token out of the inputs instead."
 )
@@ -129,6 +159,37 @@ def shifts_the_batch(ids):
 )
 def only_last_target(ids):
     return ids[:, :-1], ids[:, -1]
+
+
+@exercise.mistake(
+    "You give one target to a sentence, [batch, 1]. Every place has one: [batch, tokens]."
+)
+def only_last_target_with_its_axis(ids):
+    return ids[:, :-1], ids[:, -1:]
+
+
+@exercise.mistake(
+    "One pair is missing: your results are one token too short. T + 1 tokens make T pairs, and "
+    "`ids.shape[1]` is T + 1."
+)
+def one_pair_short(ids):
+    return ids[:, :-2], ids[:, 1:-1]
+
+
+@exercise.mistake(
+    "You count the rows, `len(ids)` or `ids.shape[0]`, where the tokens are meant: `ids.shape[1]`."
+)
+def counts_rows(ids):
+    pairs = len(ids) - 1
+    return ids[:, :pairs], ids[:, 1 : pairs + 1]
+
+
+@exercise.mistake(
+    "`squeeze()` takes away every axis of size 1: that of a batch of one, and that of one pair. "
+    "Leave it out: both results are [batch, tokens]."
+)
+def squeezed(ids):
+    return ids[:, :-1].squeeze(), ids[:, 1:].squeeze()
 
 
 @exercise.mistake("You return the targets alone. Return two tensors: inputs, targets.")

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from functools import partial, reduce
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from course_utils import encoder
-from course_utils.exercises import blocks, inputs, layers
+from course_utils.exercises import blocks, inputs, layers, points
 from course_utils.exercises.exercise import Case, Exercise, Part, Wrong
 from course_utils.positions import InputEmbedding, LearnedPositions
 from course_utils.projection import Embedding
@@ -33,10 +34,12 @@ def _small_modules(factors: Sequence[float]) -> dict[str, nn.Module]:
 _TABLE = torch.tensor([[1.0, 0, 0], [0, 2, 0], [1, 0, 3], [-1, 1, 0]])
 
 
-def _small_by_hand(factors: Sequence[float], ids: Tensor, mask: Tensor, table: Tensor) -> Tensor:
+def _small_by_hand(
+    factors: Sequence[float], ids: Tensor, mask: Tensor | None, table: Tensor
+) -> Tensor:
     x = table[ids]
     for factor in factors:
-        x = x + factor * blocks.means_up_to_each(x)
+        x = x + factor * (x.mean(1, keepdim=True) if mask is None else blocks.means_up_to_each(x))
     return torch.tanh(x)
 
 
@@ -73,18 +76,23 @@ def cases() -> list[Case]:
     call = "Encoder(embed, blocks, norm)(ids, mask)"
 
     def small(
-        title: str, ids: list[list[int]], *factors: float, earlier: Sequence[Tensor] = ()
+        title: str,
+        ids: list[list[int]],
+        *factors: float,
+        mask: Tensor | None = None,
+        point: str = "",
+        earlier: Sequence[Tensor] = (),
     ) -> Case:
-        mask = blocks.causal(len(ids[0]))
         before = [{"ids": one, "mask": blocks.causal(one.shape[1]).T} for one in earlier]
         use = partial(blocks.use, lambda part: part(**_small_modules(factors)), earlier=before)
         arguments = {"ids": torch.tensor(ids), "mask": mask, "embed.weight": _TABLE}
-        return Case(title, arguments, partial(_small_by_hand, factors), use, call)
+        return Case(title, arguments, partial(_small_by_hand, factors), use, call, point=point)
 
     def case(
         title: str,
         ids: Tensor,
         mask: Tensor | None = None,
+        point: str = "",
         sizes: tuple[int, int, int, int] = (7, 6, 3, 2),
         norm_first: bool = True,
         dtype: torch.dtype = torch.float32,
@@ -97,30 +105,34 @@ def cases() -> list[Case]:
             return _by_torch(sizes[2], sizes[3], norm_first, ids, mask, named)
 
         use = partial(blocks.use, lambda part: part(**make()))
-        return Case(title, {"ids": ids, "mask": mask, **weights}, oracle, use, call)
+        return Case(title, {"ids": ids, "mask": mask, **weights}, oracle, use, call, point=point)
 
     integers = inputs.integers
     padding = torch.tensor([[True] * 5, [True] * 3 + [False] * 2])[:, None, None]
     others = [integers(2, 5, below=4), integers(1, 3, below=4, seed=1)]
+    texts, causal, mask = integers(2, 5, below=7), blocks.causal(4), points.SAME_MASK
+    masked: dict[str, Any] = {"mask": blocks.causal(3), "point": mask}
     return [
-        small("blocks that add the mean of what they may see", [[2, 0, 1]], 1.0, -3.0),
-        small("no blocks at all", [[3, 1, 0, 2], [0, 0, 1, 1]]),
-        case("two blocks, two sentences, padding", integers(2, 5, below=7), padding),
-        case("no mask", integers(2, 5, below=7)),
-        case("one block", integers(3, 4, below=7), None, (7, 6, 2, 1)),
-        case("three blocks", integers(2, 4, below=5), blocks.causal(4), (5, 4, 2, 3)),
-        case("as many sentences as tokens", integers(4, 4, below=7), blocks.causal(4)),
+        small("blocks that add the mean of all tokens", [[2, 0, 1]], 1.0, -3.0),
+        small("blocks that add the mean of what they may see", [[2, 0, 1]], 1.0, -3.0, **masked),
+        small("no blocks at all", [[3, 1, 0, 2], [0, 0, 1, 1]], point=points.NO_BLOCKS),
+        case("two blocks, two sentences, padding", texts, padding, mask),
+        case("two blocks, two sentences", texts),
+        case("one block", integers(3, 4, below=7), sizes=(7, 6, 2, 1)),
+        case("three blocks", integers(2, 4, below=5), sizes=(5, 4, 2, 3)),
+        case("three blocks, a causal mask", integers(2, 4, below=5), causal, mask, (5, 4, 2, 3)),
+        case("as many sentences as tokens", integers(4, 4, below=7), causal, mask),
         case(
             "post-norm blocks, and nothing as a norm",
-            integers(2, 5, below=7),
-            padding,
-            (7, 6, 3, 2),
-            False,
+            texts,
+            point=points.BLOCKS_AS_GIVEN,
+            norm_first=False,
         ),
-        small("the same encoder again, after other texts", [[0, 1, 2]], 2.0, earlier=others),
-        case("one token", integers(3, 1, below=7)),
-        case("a transposed view", integers(4, 3, below=7).T),
-        case("float64", integers(2, 4, below=7), None, dtype=torch.float64),
+        small("the same encoder again, after others", [[0, 1, 2]], 2.0, **masked, earlier=others),
+        small("the same again, without a mask", [[0, 1, 2]], 2.0, point=mask, earlier=others),
+        case("one token", integers(3, 1, below=7), point=points.AXIS_OF_ONE),
+        case("a transposed view", integers(4, 3, below=7).T, point=points.OTHER_ORDER),
+        case("float64", integers(2, 4, below=7), point=points.FLOAT64, dtype=torch.float64),
     ]
 
 
@@ -190,6 +202,24 @@ class KeepsTheFirstMask(EncodesInSteps):
 
 
 @exercise.mistake(
+    "Without a mask you make up a causal one. An encoder reads all tokens at once: pass `mask` on "
+    "as it is, None too."
+)
+class CausalWithoutMask(EncodesInSteps):
+    def run(self, x, mask):
+        return super().run(x, blocks.causal(x.shape[1]) if mask is None else mask)
+
+
+@exercise.mistake(
+    "You multiply the embedding with √d_model. What `self.embed` returns goes into the blocks as "
+    "it is."
+)
+class ScalesTheEmbedding(EncodesInSteps):
+    def run(self, x, mask):
+        return super().run(x * x.shape[-1] ** 0.5, mask)
+
+
+@exercise.mistake(
     "You leave out the last norm. In pre-norm blocks the stream grows from block to block: "
     "return `self.norm(x)`."
 )
@@ -224,6 +254,7 @@ class NormInEveryBlock(EncodesInSteps):
 
 
 blocks.add_wrong_runs(exercise, EncodesInSteps)
+blocks.add_both(exercise, (NoMask, MaskInFirstBlockOnly), (NoLastNorm,))
 
 
 @exercise.mistake(

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from course_utils import decoder, encoder
-from course_utils.exercises import blocks, inputs, layers
+from course_utils.exercises import blocks, inputs, layers, points
 from course_utils.exercises.exercise import Case, Exercise, Part, Wrong
 from course_utils.projection import Linear
 
@@ -33,9 +33,9 @@ def _simple_parts() -> dict[str, nn.Module]:
 
 
 def _simple_block_by_hand(
-    norm_first: bool, x: Tensor, mask: Tensor, weight: Tensor, bias: Tensor
+    norm_first: bool, x: Tensor, mask: None, weight: Tensor, bias: Tensor
 ) -> Tensor:
-    x = x + blocks.means_up_to_each(torch.tanh(x) if norm_first else x)
+    x = x + (torch.tanh(x) if norm_first else x).mean(1, keepdim=True)
     x = x if norm_first else torch.tanh(x)
     made = F.linear(F.softsign(x) if norm_first else x, weight, bias)
     return x + made if norm_first else F.softsign(x + made)
@@ -45,21 +45,22 @@ def _simple_block_by_hand(
 def cases() -> list[Case]:
     block_case = partial(blocks.block_case, exercise.name)
 
-    def simple(title: str, norm_first: bool) -> Case:
+    def simple(title: str, norm_first: bool, point: str = "") -> Case:
         arguments = {
             "x": torch.tensor([[[1.0, 0.0], [0.0, 3.0]]]),
-            "mask": blocks.causal(2),
+            "mask": None,
             "feed_forward.weight": torch.tensor([[1.0, 0.0], [1.0, 2.0]]),
             "feed_forward.bias": torch.tensor([0.0, 1.0]),
         }
         oracle = partial(_simple_block_by_hand, norm_first)
-        return block_case(title, _simple_parts, oracle, arguments, norm_first)
+        return block_case(title, _simple_parts, oracle, arguments, norm_first, point=point)
 
     def case(
         title: str,
         x: Tensor,
         n_heads: int,
         mask: Tensor | None = None,
+        point: str = "",
         norm_first: bool = True,
         earlier: Sequence[dict[str, Tensor]] = (),
     ) -> Case:
@@ -71,29 +72,30 @@ def cases() -> list[Case]:
             return layers.block_by_torch(x, mask, norm_first, n_heads, named)
 
         arguments = {"x": x, "mask": mask, **weights}
-        return block_case(title, make_parts, oracle, arguments, norm_first, earlier)
+        return block_case(title, make_parts, oracle, arguments, norm_first, earlier, point)
 
     normal, causal = inputs.normal, blocks.causal(4)
     padding = torch.tensor([[True] * 3 + [False], [True] * 2 + [False] * 2])[:, None, None]
     x = normal(2, 4, 6)
     before = {"x": normal(2, 4, 6, seed=1), "mask": causal.T}
-    longer = {"x": normal(2, 8, 6), "mask": blocks.causal(8)}
+    others = [{"x": normal(2, 8, 6), "mask": blocks.causal(8)}, before]
+    post, mask = points.POST_NORM, points.SAME_MASK
     return [
         simple("attention is a mean, each norm another function", True),
-        simple("the same, post-norm", False),
+        simple("the same, post-norm", False, post),
         case("the usual parts, no mask", x, 3),
-        case("post-norm", x, 3, norm_first=False),
-        case("a causal mask", x, 2, causal),
-        case("post-norm with a causal mask", x, 2, causal, norm_first=False),
-        case("padding", x, 3, padding),
-        case("one head, one sentence", normal(1, 4, 5), 1, causal),
-        case("a mask for each head", x, 3, inputs.boolean(2, 3, 4, 4)),
-        case("a mask for each head, for all sentences", x, 3, inputs.boolean(3, 4, 4)),
-        case("the same block again, with another mask", x, 3, causal, earlier=[longer, before]),
-        case("the same block again, without a mask", x, 3, earlier=[before]),
-        case("one token", normal(3, 1, 6), 3),
-        case("a transposed view", normal(2, 6, 4).mT, 2, causal),
-        case("float64", normal(2, 4, 6, dtype=torch.float64), 2, causal),
+        case("post-norm", x, 3, None, post, norm_first=False),
+        case("a causal mask", x, 2, causal, mask),
+        case("post-norm with a causal mask", x, 2, causal, post, norm_first=False),
+        case("padding", x, 3, padding, mask),
+        case("one head, one sentence", normal(1, 4, 5), 1, None, points.AXIS_OF_ONE),
+        case("a mask for each head", x, 3, inputs.boolean(2, 3, 4, 4), mask),
+        case("a mask for each head, for all sentences", x, 3, inputs.boolean(3, 4, 4), mask),
+        case("the same block again, with another mask", x, 3, causal, mask, earlier=others),
+        case("the same block again, without a mask", x, 3, None, mask, earlier=[before]),
+        case("one token", normal(3, 1, 6), 3, None, points.AXIS_OF_ONE),
+        case("a transposed view", normal(2, 6, 4).mT, 2, None, points.OTHER_ORDER),
+        case("float64", normal(2, 4, 6, dtype=torch.float64), 2, None, points.FLOAT64),
     ]
 
 
@@ -158,6 +160,15 @@ class NormsSwapped(BlockInSteps):
 class FfnReadsOldX(BlockInSteps):
     def forward(self, x, mask=None):
         return self.attend(x, mask) + self.think(x) - x
+
+
+@exercise.mistake(
+    "In pre-norm your feed-forward net reads the block's input, beside attention; your post-norm "
+    "is right. In both it reads what attention has just written: the steps follow each other."
+)
+class FfnReadsOldXInPreNorm(FfnReadsOldX):
+    def forward(self, x, mask=None):
+        return super().forward(x, mask) if self.norm_first else BlockInSteps.forward(self, x, mask)
 
 
 @exercise.mistake(
@@ -250,6 +261,15 @@ class KeepsTheLastMask(BlockInSteps):
 
 
 @exercise.mistake(
+    "Without a mask you make up a causal one. No mask means that every token may look at all: pass "
+    "`mask` on as it is, None too."
+)
+class CausalWithoutMask(BlockInSteps):
+    def attend(self, x, mask):
+        return super().attend(x, blocks.causal(x.shape[1]) if mask is None else mask)
+
+
+@exercise.mistake(
     "You do not look at `self.norm_first`: yours is always pre-norm. `residual_step` takes "
     "it as its last argument."
 )
@@ -306,6 +326,24 @@ class ReachesIntoNorms(BlockInSteps):
     def step(self, x, sublayer, norm):
         own = lambda stream: encoder.layer_norm(stream, norm.weight, norm.bias)  # noqa: E731
         return super().step(x, sublayer, own)
+
+
+@exercise.mistake(
+    "You look at `self.norm_first` in the first step only: the second is always pre-norm. "
+    "`residual_step` takes it as its last argument, both times."
+)
+class SecondStepAlwaysPreNorm(BlockInSteps):
+    def think(self, x):
+        return x + self.feed_forward(self.norm2(x))
+
+
+blocks.add_both(
+    exercise,
+    (OneNormForBoth, NoFeedForward, MaskNotPassedOn),
+    (NormFirstIgnored, AlwaysPostNorm, ForgotResidual, ResidualFromNormed),
+)
+blocks.add_both(exercise, (FeedForwardFirst, FfnReadsOldX), (MaskNotPassedOn, NormFirstIgnored))
+blocks.add_both(exercise, (OneNormForBoth,), (MaskNotPassedOn,))
 
 
 @exercise.alternative

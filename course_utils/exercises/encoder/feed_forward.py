@@ -5,8 +5,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from course_utils import encoder
-from course_utils.exercises import inputs
-from course_utils.exercises.exercise import Case, Exercise
+from course_utils.exercises import inputs, points
+from course_utils.exercises.exercise import Case, Exercise, Part
 
 exercise = Exercise(
     "encoder.feed_forward",
@@ -24,7 +24,7 @@ exercise = Exercise(
 
 @exercise.cases
 def cases() -> list[Case]:
-    def case(title: str, x: Tensor, d_hidden: int, **given: Tensor) -> Case:
+    def case(title: str, x: Tensor, d_hidden: int, point: str = "", **given: Tensor) -> Case:
         d_model, dtype = x.shape[-1], x.dtype
         weights = {
             "w_up": inputs.normal(d_hidden, d_model, seed=1, dtype=dtype),
@@ -34,7 +34,7 @@ def cases() -> list[Case]:
         }
         arguments = {"x": x, **weights, **given}
         call = "feed_forward(x, w_up, b_up, w_down, b_down)"
-        return Case(title, arguments, feed_forward_by_torch, shown=call)
+        return Case(title, arguments, feed_forward_by_torch, shown=call, point=point)
 
     normal = inputs.normal
     small = {
@@ -43,20 +43,31 @@ def cases() -> list[Case]:
         "w_down": torch.tensor([[1.0, 0.0, 2.0], [0.0, 1.0, -1.0]]),
         "b_down": torch.tensor([0.0, 10.0]),
     }
+    stored = (
+        "A weight is [d_out, d_in], also where both are equal: its sizes do not tell which way "
+        "round it lies. `projection.linear` takes it as it is."
+    )
+    last_axis = (
+        "Both maps work on the last axis, whatever stands before it: no axis at all, one, or three."
+    )
+    large = (
+        "GELU holds for large numbers too, where `exp` by hand overflows or a formula is off: use "
+        "this module's `gelu`."
+    )
     views = {"w_up": normal(4, 6).T, "w_down": normal(6, 4, seed=1).T}
     return [
-        case("two tokens", torch.tensor([[[1.0, -1.0], [2.0, 0.5]]]), 3, **small),
+        case("two tokens", torch.tensor([[[1.0, -1.0], [2.0, 0.5]]]), 3, "", **small),
         case("four times as wide", normal(2, 3, 4), 16),
         case("narrower than the tokens", normal(2, 4, 5), 3),
-        case("as wide as the tokens", normal(2, 3, 4), 4),
-        case("as many tokens as features", normal(2, 4, 4), 6),
-        case("everything of the same size", normal(3, 3, 3), 3),
-        case("one token alone", normal(4), 6),
-        case("four axes", normal(2, 2, 3, 4), 5),
-        case("large numbers", 10 * normal(2, 3, 4), 5),
-        case("transposed views", normal(2, 4, 5).mT, 6, **views),
-        case("float64", normal(2, 3, 4, dtype=torch.float64), 6),
-        case("bfloat16", normal(2, 3, 4, dtype=torch.bfloat16), 4),
+        case("as wide as the tokens", normal(2, 3, 4), 4, stored),
+        case("as many tokens as features", normal(2, 4, 4), 6, last_axis),
+        case("everything of the same size", normal(3, 3, 3), 3, stored),
+        case("one token alone", normal(4), 6, last_axis),
+        case("four axes", normal(2, 2, 3, 4), 5, last_axis),
+        case("large numbers", 10 * normal(2, 3, 4), 5, large),
+        case("transposed views", normal(2, 4, 5).mT, 6, points.OTHER_ORDER, **views),
+        case("float64", normal(2, 3, 4, dtype=torch.float64), 6, points.FLOAT64),
+        case("bfloat16", normal(2, 3, 4, dtype=torch.bfloat16), 6, points.SAME_DTYPE),
     ]
 
 
@@ -120,6 +131,15 @@ def silu(x, w_up, b_up, w_down, b_down):
     return F.linear(F.silu(F.linear(x, w_up, b_up)), w_down, b_down)
 
 
+@exercise.mistake(
+    "You use x times sigmoid(1.702 x), which is GELU roughly: off by up to 0.02. Use this module's "
+    "`gelu`."
+)
+def gelu_by_sigmoid(x, w_up, b_up, w_down, b_down):
+    wide = F.linear(x, w_up, b_up)
+    return F.linear(wide * torch.sigmoid(1.702 * wide), w_down, b_down)
+
+
 @exercise.mistake("You leave out both biases. `projection.linear` takes one as its third argument.")
 def biases_ignored(x, w_up, b_up, w_down, b_down):
     return F.linear(F.gelu(F.linear(x, w_up)), w_down)
@@ -159,6 +179,27 @@ def only_widens(x, w_up, b_up, w_down, b_down):
 @exercise.mistake("You add `x` to the output. `residual_step` does that, and would add it again.")
 def adds_the_input(x, w_up, b_up, w_down, b_down):
     return x + feed_forward_by_torch(x, w_up, b_up, w_down, b_down)
+
+
+def _with_the_input(wrong: Part) -> Part:
+    def both(x, w_up, b_up, w_down, b_down):
+        return x + wrong(x, w_up, b_up, w_down, b_down)
+
+    both.__name__ = f"{wrong.__name__}_and_adds_the_input"
+    return both
+
+
+def _add_with_the_input(*wrong: Part) -> None:
+    """A mistake, and the input is added as well."""
+    for mistake in [one for one in exercise.mistakes if one.part in wrong]:
+        says = f"{mistake.says} And you add `x`: `residual_step` does that."
+        exercise.mistake(says)(_with_the_input(mistake.part))
+
+
+_add_with_the_input(
+    *(no_activation, activation_after_down, relu, gelu_by_tanh, gelu_by_sigmoid),
+    *(biases_ignored, bias_after_activation),
+)
 
 
 @exercise.alternative

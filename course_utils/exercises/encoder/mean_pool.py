@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from course_utils.exercises import inputs
+from course_utils.exercises import inputs, points
 from course_utils.exercises.exercise import Case, Exercise
 
 exercise = Exercise(
@@ -21,30 +21,66 @@ exercise = Exercise(
 
 @exercise.cases
 def cases() -> list[Case]:
-    def case(title: str, x: Tensor, keep: Tensor) -> Case:
-        return Case(title, {"x": x, "keep": keep}, mean_pool_by_hand, shown="mean_pool(x, keep)")
+    def case(title: str, x: Tensor, keep: Tensor, point: str = "") -> Case:
+        arguments = {"x": x, "keep": keep}
+        return Case(title, arguments, mean_pool_by_hand, shown="mean_pool(x, keep)", point=point)
 
     normal = inputs.normal
-    small = torch.tensor([[[1.0, 2.0], [3.0, 6.0], [8.0, 4.0]], [[2.0, 0.0], [4.0, 2.0], [9.0, 9]]])
+    small = torch.tensor([[[1.0, 2.0], [3.0, 6.0], [8.0, 4.0]], [[2.0, 5.0], [4.0, 2.0], [9.0, 9]]])
     lengths = torch.arange(4) < torch.tensor([[4], [2], [1]])
+    two_each = torch.tensor([[True, True, False, False]] * 3)
+    two_somewhere = torch.tensor(
+        [[False, True, False, True], [True, False, True, False], [False, False, True, True]]
+    )
     x = normal(3, 4, 5)
+    own_number = (
+        "Each sentence keeps another number of tokens: sum and count for every sentence by itself, "
+        "along axis 1. `x[keep]` no longer says which token was whose."
+    )
+    anywhere = (
+        "The kept tokens may stand anywhere: pick them with `keep`, not by counting from the front."
+    )
+    nothing_added = (
+        "What is not kept adds nothing to the sum, however large it is: make it 0, and not just "
+        "small."
+    )
+    count_by_keep = (
+        "A kept token may have features that are 0: count by `keep`, not by what is in `x`."
+    )
+    its_axes = (
+        "`keep` belongs to axes 0 and 1 of `x`, also where all sizes are equal: `keep[..., None]` "
+        "gives it an axis for the features."
+    )
     return [
         case(
-            "the second sentence is shorter", small, torch.tensor([[True] * 3, [True, True, False]])
+            "the second sentence is shorter",
+            small,
+            torch.tensor([[True] * 3, [True, True, False]]),
+            own_number,
         ),
-        case("three lengths", x, lengths),
+        case("each sentence keeps two tokens", x, two_each),
+        case("three lengths", x, lengths, own_number),
         case("nothing is padding", x, torch.ones(3, 4, dtype=torch.bool)),
-        case("padding in front", x, lengths.flip(1)),
-        case("padding anywhere", normal(4, 6, 3), inputs.boolean(4, 6)),
-        case("large numbers in the padding", torch.where(lengths[..., None], x, 1e4), lengths),
+        case("padding in front", x, two_each.flip(1), anywhere),
+        case("padding anywhere", x, two_somewhere, anywhere),
         case(
-            "as many sentences, tokens and features", normal(4, 4, 4), inputs.boolean(4, 4, seed=1)
+            "large numbers in the padding",
+            torch.where(two_each[..., None], x, 1e4),
+            two_each,
+            nothing_added,
         ),
-        case("one sentence", normal(1, 4, 3), torch.tensor([[True, True, False, False]])),
-        case("one token", normal(3, 1, 4), torch.ones(3, 1, dtype=torch.bool)),
-        case("one feature", normal(3, 4, 1), lengths),
-        case("a transposed view", normal(3, 5, 4).mT, lengths),
-        case("float64", normal(3, 4, 5, dtype=torch.float64), lengths | (torch.arange(4) < 3)),
+        case("features that are 0", x.relu(), two_each, count_by_keep),
+        case(
+            "as many sentences, tokens and features",
+            normal(4, 4, 4),
+            torch.tensor([[True, True, False, False]] * 4),
+            its_axes,
+        ),
+        case("one sentence", normal(1, 4, 3), two_each[:1]),
+        case("one token", normal(3, 1, 4), torch.ones(3, 1, dtype=torch.bool), points.AXIS_OF_ONE),
+        case("one feature", normal(3, 4, 1), two_each, points.AXIS_OF_ONE),
+        case("a transposed view", normal(3, 5, 4).mT, two_each, points.OTHER_ORDER),
+        case("float64", x.double(), torch.tensor([[True] * 3 + [False]] * 3), points.FLOAT64),
     ]
 
 
@@ -122,6 +158,14 @@ def forgot_feature_axis(x, keep):
 def pools_the_padding(x, keep):
     hidden = ~keep[..., None]
     return (x * hidden).sum(1) / hidden.sum(1)
+
+
+@exercise.mistake(
+    "You add up what should be left out, and divide by the number of all tokens. True in `keep` "
+    "means: a real token. Divide by how many of those there are."
+)
+def means_of_the_padding_over_all(x, keep):
+    return (x * ~keep[..., None]).mean(1)
 
 
 @exercise.mistake(

@@ -1,5 +1,6 @@
 """encoder.residual_step: what a layer finds is added to the stream."""
 
+from itertools import product
 from typing import Any
 
 import torch
@@ -40,20 +41,26 @@ def _step_of_functions(x: Tensor, norm_first: bool = True) -> Tensor:
 def _use_step(
     part: Part, x: Tensor, weight: Tensor, gain: Tensor, bias: Tensor, norm_first: bool
 ) -> Any:
-    calls = []
-
-    def sublayer(stream: Tensor) -> Tensor:
-        calls.append("sublayer")
-        return _attend_and_map(stream, weight)
-
     def norm(stream: Tensor) -> Tensor:
-        calls.append("norm")
         return F.layer_norm(stream, gain.shape, gain, bias)
 
-    result = part(x, sublayer, norm, norm_first)
-    if isinstance(result, Tensor) and len(set(calls)) < len(calls):
+    return part(x, lambda stream: _attend_and_map(stream, weight), norm, norm_first)
+
+
+def _how_often_called(part: Part, x: Tensor, norm_first: bool) -> dict[str, int]:
+    calls = []
+
+    def counted(name: str, function: Part) -> Part:
+        def call(stream: Tensor) -> Tensor:
+            calls.append(name)
+            return function(stream)
+
+        return call
+
+    part(x, counted("sublayer", _doubled), counted("norm", _halved), norm_first)
+    if len(set(calls)) < len(calls):
         raise Wrong(f"Call the sublayer once and the norm once. Yours calls: {', '.join(calls)}.")
-    return result
+    return {"sublayer": 1, "norm": 1}
 
 
 def _attend_and_map(stream: Tensor, weight: Tensor) -> Tensor:
@@ -71,18 +78,36 @@ def _step_by_torch(
 
 @exercise.cases
 def cases() -> list[Case]:
-    def small(title: str, **how: bool) -> Case:
+    pre = (
+        "Pre-norm: only the sublayer reads the norm, and what it makes is added to `x` as it came."
+    )
+    post = (
+        "Post-norm: the sublayer reads `x` as it came, and the norm comes last, around the whole "
+        "sum."
+    )
+    new_tensor = (
+        "A sublayer may return what it was given, or need later what it returned: add with `+`, "
+        "which makes a new tensor, not with `+=`."
+    )
+
+    once = (
+        "Sublayer and norm are called once each: a sublayer is most of the work, and may not give "
+        "the same twice. Ask for `norm_first` before you call anything."
+    )
+
+    def small(title: str, point: str, **how: bool) -> Case:
         arguments = {"x": torch.tensor([[[1.0, 2.0], [-3.0, 5.0]]]), **how}
         extra = "".join(f", {name}={value}" for name, value in how.items())
         call = f"residual_step(x, lambda x: 2 * x + 1, lambda x: (x - 4) / 2{extra})"
-        return Case(title, arguments, _step_of_functions, _use_functions, call)
+        return Case(title, arguments, _step_of_functions, _use_functions, call, point=point)
 
-    def post_norm(title: str, text: str, sublayer: Part, oracle: Part) -> Case:
+    def post_norm(title: str, text: str, sublayer: Part, oracle: Part, point: str) -> Case:
         call = f"residual_step(x, lambda x: {text}, lambda x: (x - 4) / 2, False)"
         use = lambda part, x: part(x, sublayer, _halved, False)  # noqa: E731
-        return Case(title, {"x": torch.tensor([[[1.0, 2.0], [-3.0, 5.0]]])}, oracle, use, call)
+        arguments = {"x": torch.tensor([[[1.0, 2.0], [-3.0, 5.0]]])}
+        return Case(title, arguments, oracle, use, call, point=point)
 
-    def case(title: str, x: Tensor, norm_first: bool) -> Case:
+    def case(title: str, x: Tensor, norm_first: bool, point: str) -> Case:
         d_model, dtype = x.shape[-1], x.dtype
         arguments = {
             "x": x,
@@ -92,30 +117,46 @@ def cases() -> list[Case]:
             "norm_first": norm_first,
         }
         call = f"residual_step(x, sublayer, norm, {norm_first})"
-        return Case(title, arguments, _step_by_torch, _use_step, call)
+        return Case(title, arguments, _step_by_torch, _use_step, call, point=point)
+
+    def calls(title: str, norm_first: bool) -> Case:
+        arguments = {"x": inputs.normal(2, 3), "norm_first": norm_first}
+        call = f"calls made by residual_step(x, sublayer, norm, {norm_first})"
+        oracle = lambda x, norm_first: {"sublayer": 1, "norm": 1}  # noqa: E731
+        return Case(title, arguments, oracle, _how_often_called, call, point=once)
 
     normal = inputs.normal
     return [
-        small("two plain functions"),
-        small("the same, post-norm", norm_first=False),
-        small("the same, pre-norm", norm_first=True),
-        post_norm("a sublayer that returns what it reads", "x", lambda x: x, lambda x: x - 2),
-        post_norm("a sublayer with nothing to say", "0 * x", lambda x: 0 * x, lambda x: x / 2 - 2),
-        case("pre-norm, a sublayer that mixes tokens", 2 * normal(2, 3, 4), True),
-        case("post-norm, a sublayer that mixes tokens", 2 * normal(2, 3, 4), False),
-        case("pre-norm, one token", normal(3, 1, 5) + 2, True),
-        case("post-norm, a transposed view", normal(2, 5, 3).mT, False),
-        case("pre-norm, float64", normal(2, 3, 4, dtype=torch.float64), True),
-        case("post-norm, float64", normal(2, 3, 4, dtype=torch.float64), False),
+        small("two plain functions", pre),
+        small("the same, post-norm", post, norm_first=False),
+        small("the same, pre-norm", pre, norm_first=True),
+        post_norm(
+            "a sublayer that returns what it reads", "x", lambda x: x, lambda x: x - 2, new_tensor
+        ),
+        post_norm(
+            "a sublayer with nothing to say", "0 * x", lambda x: 0 * x, lambda x: x / 2 - 2, post
+        ),
+        case("pre-norm, a sublayer that mixes tokens", 2 * normal(2, 3, 4), True, pre),
+        case("post-norm, a sublayer that mixes tokens", 2 * normal(2, 3, 4), False, post),
+        case("pre-norm, one token", normal(3, 1, 5) + 2, True, pre),
+        case("post-norm, a transposed view", normal(2, 5, 3).mT, False, post),
+        calls("pre-norm, each called once", True),
+        calls("post-norm, each called once", False),
     ]
 
 
-@exercise.mistake(
-    "You return what the sublayer makes without the stream that it read. Add `x`: what is "
-    "not added is lost for all later blocks."
-)
-def forgot_residual(x, sublayer, norm, norm_first=True):
-    return sublayer(norm(x)) if norm_first else norm(sublayer(x))
+@exercise.holds
+def _keeps_the_digits_of_float64(part: Part) -> None:
+    x = inputs.normal(2, 3, 4, dtype=torch.float64)
+    for norm_first in (True, False):
+        seen, wanted = (
+            step(x, _doubled, _halved, norm_first) for step in (part, step_with_branches)
+        )
+        if seen.dtype != x.dtype or not torch.allclose(seen, wanted, rtol=1e-8, atol=1e-9):
+            raise Wrong(
+                "Your numbers are right in float32, but float64 does not come back as exact as it "
+                "came: something on the way is float32."
+            )
 
 
 @exercise.mistake(
@@ -142,46 +183,83 @@ def inverted_choice(x, sublayer, norm, norm_first=True):
     return norm(x + sublayer(x)) if norm_first else x + sublayer(norm(x))
 
 
-@exercise.mistake(
-    "Your post-norm is norm(x) + f(x). The norm of 2017 goes around the whole sum: norm(x + f(x))."
-)
-def post_as_pre(x, sublayer, norm, norm_first=True):
-    return x + sublayer(norm(x)) if norm_first else norm(x) + sublayer(x)
+def _pre_norm(x, sublayer, norm):
+    return x + sublayer(norm(x))
 
 
-@exercise.mistake(
-    "Your pre-norm adds to the normed stream: norm(x) + f(norm(x)). Only the sublayer "
-    "reads the norm. Add to `x` itself, which runs through all blocks untouched."
-)
-def residual_from_normed(x, sublayer, norm, norm_first=True):
-    if norm_first:
-        x = norm(x)
-        return x + sublayer(x)
+def _pre_norm_of_the_stream(x, sublayer, norm):
+    x = norm(x)
+    return x + sublayer(x)
+
+
+def _post_norm(x, sublayer, norm):
     return norm(x + sublayer(x))
 
 
-@exercise.mistake("Your post-norm is x + norm(f(x)). The norm goes around the sum: norm(x + f(x)).")
-def norm_on_output(x, sublayer, norm, norm_first=True):
-    return x + sublayer(norm(x)) if norm_first else x + norm(sublayer(x))
+PRE: dict[str, tuple[Part, str]] = {
+    "": (_pre_norm, ""),
+    "pre_without_stream": (
+        lambda x, sublayer, norm: sublayer(norm(x)),
+        "Your pre-norm is f(norm(x)), without the stream: what is not added is lost for all later "
+        "blocks. Add `x`.",
+    ),
+    "pre_adds_to_the_norm": (
+        _pre_norm_of_the_stream,
+        "Your pre-norm adds to the normed stream. Only the sublayer reads the norm: add to `x` as "
+        "it came.",
+    ),
+    "pre_norms_the_output": (
+        lambda x, sublayer, norm: x + norm(sublayer(x)),
+        "Your pre-norm is x + norm(f(x)). The norm comes before the sublayer: x + f(norm(x)).",
+    ),
+    "pre_without_norm": (
+        lambda x, sublayer, norm: x + sublayer(x),
+        "Your pre-norm never uses `norm`: x + f(norm(x)).",
+    ),
+}
+POST: dict[str, tuple[Part, str]] = {
+    "": (_post_norm, ""),
+    "post_without_stream": (
+        lambda x, sublayer, norm: norm(sublayer(x)),
+        "Your post-norm is norm(f(x)), without the stream that was read: norm(x + f(x)).",
+    ),
+    "post_norms_the_stream": (
+        lambda x, sublayer, norm: norm(x) + sublayer(x),
+        "Your post-norm is norm(x) + f(x). The norm goes around the whole sum: norm(x + f(x)).",
+    ),
+    "post_norms_the_output": (
+        lambda x, sublayer, norm: x + norm(sublayer(x)),
+        "Your post-norm is x + norm(f(x)). The norm goes around the sum: norm(x + f(x)).",
+    ),
+    "post_with_two_norms": (
+        lambda x, sublayer, norm: norm(x + sublayer(norm(x))),
+        "Your post-norm has a norm before the sublayer too. There is one: norm(x + f(x)).",
+    ),
+    "post_without_norm": (
+        lambda x, sublayer, norm: x + sublayer(x),
+        "Your post-norm never uses `norm`: norm(x + f(x)).",
+    ),
+}
 
 
-@exercise.mistake(
-    "Your pre-norm is x + norm(f(x)). The norm comes before the sublayer: x + f(norm(x))."
-)
-def norm_after_sublayer_first(x, sublayer, norm, norm_first=True):
-    return x + norm(sublayer(x)) if norm_first else norm(x + sublayer(x))
+def _add_wrong_orders() -> None:
+    """Each order can be wrong in its own way, the other right or wrong as well."""
+    for first, last in product(PRE, POST):
+        (pre, of_pre), (post, of_post) = PRE[first], POST[last]
+        name = "_and_".join(filter(None, (first, last)))
+        if name:
+            exercise.mistake(f"{of_pre} {of_post}".strip())(_by_order(name, pre, post))
 
 
-@exercise.mistake(
-    "Your post-norm has a norm before the sublayer too. There is one: norm(x + f(x))."
-)
-def both_norms(x, sublayer, norm, norm_first=True):
-    return x + sublayer(norm(x)) if norm_first else norm(x + sublayer(norm(x)))
+def _by_order(name: str, pre: Part, post: Part) -> Part:
+    def step(x, sublayer, norm, norm_first=True):
+        return (pre if norm_first else post)(x, sublayer, norm)
+
+    step.__name__ = name
+    return step
 
 
-@exercise.mistake("You never use `norm`.")
-def no_norm(x, sublayer, norm, norm_first=True):
-    return x + sublayer(x)
+_add_wrong_orders()
 
 
 @exercise.mistake("You subtract what the sublayer makes. Add it.")

@@ -78,6 +78,30 @@ FORMULAS: dict[str, tuple[Callable[..., Any], tuple[float, ...]]] = {
 }
 
 
+TWICE = (
+    "A number that is used twice hears twice: what arrives is added to its `grad`, from every use "
+    "and for every parent, and both parents may be one number."
+)
+ORDER = (
+    "A number passes its gradient on once, when it has heard from all that use it. Put all numbers "
+    "in an order in which each comes behind its parents, and walk it from the end."
+)
+ZERO = "A value or a gradient may be 0, and is passed on like any other: leave no parent out."
+POINTS = {
+    "a * a": TWICE,
+    "a * b + a": TWICE,
+    "(a + b) * b * a": TWICE,
+    "a.exp() * a": TWICE,
+    "(a * b).log() * (a + b).log()": TWICE,
+    "(a.exp() + b.exp() + c.exp()).log() + b * Scalar(-1.0)": TWICE,
+    "c = a * b; d = c + a; e = d * c; (e + d) * c + a": ORDER,
+    "c = a * b; c + c * a": ORDER,
+    "a = a + a, twelve times": ORDER,
+    "a + b * c, where c does not matter": ZERO,
+}
+"""What a formula asks beyond one use of each number."""
+
+
 def _uses(formula: Callable[..., Any]) -> Callable[..., dict[str, float]]:
     def use(part: Part, **values: float) -> dict[str, float]:
         leaves = {name: part(value) for name, value in values.items()}
@@ -120,7 +144,8 @@ def cases() -> list[Case]:
         names = tuple("abc"[: len(values)])
         arguments = dict(zip(names, values, strict=True))
         shown = f"{text}, then backward() of the result"
-        made.append(Case(text, arguments, _by_torch(formula, names), _uses(formula), shown))
+        oracle, use = _by_torch(formula, names), _uses(formula)
+        made.append(Case(text, arguments, oracle, use, shown, point=POINTS.get(text, "")))
     return made
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from course_utils import training
-from course_utils.exercises import inputs
+from course_utils.exercises import inputs, points
 from course_utils.exercises.exercise import Case, Exercise, Part, Wrong
 from course_utils.exercises.training import shared
 
@@ -37,6 +37,7 @@ def cases() -> list[Case]:
         ids: Tensor,
         targets: Tensor,
         sizes: Sequence[int],
+        point: str = "",
         loss_fn: LossFn = shared.cross_entropy_of_words,
         left_over: float = 0.0,
         dtype: torch.dtype = torch.float32,
@@ -46,25 +47,40 @@ def cases() -> list[Case]:
         call = f"(accumulate(model, micro_batches of {list(sizes)} rows, loss_fn), *gradients)"
         oracle = partial(_one_large_batch, loss_fn, left_over)
         values = shared.names_of("The loss that you return", "The gradient of `{}`")
-        return Case(title, arguments, oracle, use, call, values)
+        return Case(title, arguments, oracle, use, call, values, point)
 
     ids = inputs.integers(6, 4, below=6)
     targets = inputs.integers(6, 4, below=6, seed=1)
     padded = shared.PADDED_IDS, shared.PADDED_TARGETS
     with_empty = padded[0].clone(), padded[1].clone()
     with_empty[0][1:3], with_empty[1][1:3] = shared.PADDING, -100
+    one_empty = with_empty[0][:3], with_empty[1][:3], (1, 2)
+    shares = (
+        "Each micro-batch has a share in the mean: its targets that are not -100, of those of the "
+        "whole list. The whole is counted before the first `backward`; a sum so far is too small."
+    )
+    added = (
+        "`backward` adds to the gradients that are there already, and those stay whole: scale the "
+        "loss, not `grad`."
+    )
+    given_loss = "The loss is `loss_fn`, whatever that computes."
+    nothing_counts = (
+        "In a micro-batch no target may count: its mean is NaN, so leave it out before it is added "
+        "to anything."
+    )
     return [
-        case("two of the same size", ids[:2], targets[:2], (1, 1)),
-        case("one alone", ids[:3], targets[:3], (3,)),
-        case("three of the same size", ids, targets, (2, 2, 2)),
-        case("some with more rows", ids, targets, (1, 3, 2)),
-        case("some with more padding", *padded, (1, 1, 1, 1)),
-        case("more rows and more padding", *padded, (1, 3)),
-        case("gradients that are there already", ids, targets, (2, 4), left_over=0.5),
-        case("another loss", ids, targets, (4, 2), _mean_improbability),
-        case("another loss, with padding", *padded, (2, 2), _mean_improbability, left_over=-1.0),
-        case("float64", *padded, (3, 1), dtype=torch.float64),
-        case("one in which no target counts", *with_empty, (1, 2, 1)),
+        case("one alone", ids[:2], targets[:2], (2,)),
+        case("one alone, with padding", *padded, (4,)),
+        case("two of the same size", ids[:2], targets[:2], (1, 1), shares),
+        case("three of the same size", ids, targets, (2, 2, 2), shares),
+        case("some with more rows", ids, targets, (1, 3, 2), shares),
+        case("some with more padding", *padded, (1, 1, 1, 1), shares),
+        case("more rows and more padding", *padded, (1, 3), shares),
+        case("gradients that are there already", ids, targets, (6,), added, left_over=0.5),
+        case("another loss", ids, targets, (6,), given_loss, _mean_improbability),
+        case("another loss, with padding", *padded, (4,), given_loss, _mean_improbability),
+        case("float64", *padded, (4,), points.FLOAT64, dtype=torch.float64),
+        case("one in which no target counts", *one_empty, nothing_counts),
     ]
 
 
@@ -155,6 +171,15 @@ def mean_of_means(model, micro_batches, loss_fn):
 def counts_ignored(model, micro_batches, loss_fn):
     rows = [len(targets) for _, targets in micro_batches]
     return in_steps(model, micro_batches, loss_fn, counts=rows)
+
+
+@exercise.mistake(
+    "You count the targets that are above 0. Word 0 is a word like any other: all that are not "
+    "-100 count."
+)
+def counts_above_zero(model, micro_batches, loss_fn):
+    above = [int((targets > 0).sum()) for _, targets in micro_batches]
+    return in_steps(model, micro_batches, loss_fn, counts=above)
 
 
 @exercise.mistake("You multiply with the number of targets and do not divide by the number of all.")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW
 
-from course_utils.exercises import inputs
+from course_utils.exercises import inputs, points
 from course_utils.exercises.exercise import Case, Exercise, Part
 
 exercise = Exercise(
@@ -32,15 +32,21 @@ exercise = Exercise(
 
 @exercise.cases
 def cases() -> list[Case]:
-    def case(title: str, tensors: dict[str, Tensor], use: Part | None = None, **given: Any) -> Case:
+    def case(
+        title: str,
+        tensors: dict[str, Tensor],
+        point: str = "",
+        use: Part | None = None,
+        **given: Any,
+    ) -> Case:
         settings = {"step": 3, "lr": 0.01} | given
         arguments = tensors | settings
         named = ", ".join(f"{name}={value}" for name, value in settings.items())
         call = f"adamw_step(parameter, gradient, mean, square, {named})"
         if use is None:
-            return Case(title, arguments, adamw_by_torch, shown=call)
+            return Case(title, arguments, adamw_by_torch, shown=call, point=point)
         oracle = partial(_by_names, use, list(arguments))
-        return Case(title, arguments, oracle, use, f"{call}, five times")
+        return Case(title, arguments, oracle, use, f"{call}, five times", point=point)
 
     def drawn(
         *shape: int, scale: float = 1.0, dtype: torch.dtype = torch.float32
@@ -58,25 +64,42 @@ def cases() -> list[Case]:
         "mean": torch.zeros(3),
         "square": torch.zeros(3),
     }
-    low: dict[str, Any] = {"betas": (0.5, 0.8), "eps": 1e-8, "weight_decay": 0.0}
-    decay: dict[str, Any] = {"betas": (0.9, 0.95), "eps": 1e-8, "weight_decay": 0.5}
-    eps: dict[str, Any] = {"betas": (0.7, 0.9), "eps": 0.3, "weight_decay": 0.2}
+    usual: dict[str, Any] = {"betas": (0.9, 0.999)}
+    decay: dict[str, Any] = {**usual, "eps": 1e-8, "weight_decay": 0.5}
     tiny = drawn(4, 3, scale=1e-6)
+    by_its_own = (
+        "The decay is no part of the gradient: lr · weight_decay · the parameter that was given is "
+        "subtracted besides, nothing divides it, and the parameter may have any number of axes."
+    )
+    at_the_root = (
+        "`eps` is added to the root of the corrected square, as it is: √square + eps. Where "
+        "gradients are tiny or `eps` is large it decides how far a step goes."
+    )
+    as_given = (
+        "Both betas are those that you are given: the first is the mean's, the second the square's."
+    )
+    handed_on = (
+        "The means that are returned go into the next step: the new ones, not divided by 1 - "
+        "beta^step, and nothing that was given is written into."
+    )
+    any_shape = "A parameter may have any number of axes, none too."
     return [
         case("the first step", first, step=1, lr=0.1),
         case("a later step", drawn(3, 4)),
-        case("other betas", drawn(3, 4), **low),
-        case("weight decay", drawn(2, 5), lr=0.1, **decay),
-        case("weight decay, first step", drawn(2, 5), step=1, lr=0.2, **decay),
-        case("a large eps", drawn(3, 4), lr=0.1, betas=(0.8, 0.9), eps=0.5),
-        case("tiny gradients", tiny, lr=0.1, betas=(0.9, 0.99), eps=1e-6),
-        case("after a thousand steps", drawn(3, 2), step=1000, lr=0.05, **low),
-        case("five steps", drawn(3, 4), _five_steps, step=1, lr=0.1, **decay),
-        case("everything at once", drawn(2, 3, 4), step=2, **eps),
-        case("no decay, no movement", drawn(3, scale=0.0), betas=(0.9, 0.99), eps=1e-3),
-        case("a single number", drawn(), step=2, **decay),
-        case("float64", drawn(3, 4, dtype=torch.float64), step=4, **decay),
-        case("bfloat16", drawn(3, 4, dtype=torch.bfloat16), lr=0.1, **decay),
+        case("other betas", drawn(3, 4), as_given, betas=(0.5, 0.8)),
+        case("weight decay", drawn(2, 5), by_its_own, lr=0.1, **decay),
+        case("weight decay, first step", drawn(2, 5), by_its_own, step=1, lr=0.2, **decay),
+        case("weight decay of a vector", drawn(5), by_its_own, lr=0.1, **decay),
+        case("weight decay of a single number", drawn(), by_its_own, lr=0.1, **decay),
+        case("a large eps", drawn(3, 4), at_the_root, lr=0.1, **usual, eps=0.5),
+        case("tiny gradients", tiny, at_the_root, lr=0.1, **usual, eps=1e-6),
+        case("after a thousand steps", drawn(3, 2), step=1000, lr=0.05),
+        case("five steps", drawn(3, 4), handed_on, _five_steps, step=1, lr=0.1),
+        case("three axes", drawn(2, 3, 4), any_shape, step=2),
+        case("no decay, no movement", drawn(3, scale=0.0), at_the_root, **usual, eps=1e-3),
+        case("a single number", drawn(), any_shape, step=2),
+        case("float64", drawn(3, 4, dtype=torch.float64), points.FLOAT64, step=4),
+        case("bfloat16", drawn(3, 4, dtype=torch.bfloat16), points.SAME_DTYPE, lr=0.1),
     ]
 
 
@@ -251,6 +274,26 @@ def betas_swapped(self):
 def shares_swapped(self):
     beta1, beta2 = self.betas
     return self.mean.lerp(self.gradient, beta1), self.square.lerp(self.gradient**2, beta2)
+
+
+@exercise.mistake(
+    "Your second mean keeps 1 - beta of the old and takes beta of the new, so it remembers hardly "
+    "anything. It is the other way round: `lerp` takes the share of what is new."
+)
+@_instead_of("averages")
+def shares_of_square_swapped(self):
+    beta1, beta2 = self.betas
+    return self.mean.lerp(self.gradient, 1 - beta1), self.square.lerp(self.gradient**2, beta2)
+
+
+@exercise.mistake(
+    "Your first mean keeps 1 - beta of the old and takes beta of the new, so it remembers hardly "
+    "anything. It is the other way round: `lerp` takes the share of what is new."
+)
+@_instead_of("averages")
+def shares_of_mean_swapped(self):
+    beta1, beta2 = self.betas
+    return self.mean.lerp(self.gradient, beta1), self.square.lerp(self.gradient**2, 1 - beta2)
 
 
 @exercise.mistake("You add the gradient whole. A running mean takes (1 - beta) of it.")

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from course_utils.exercises import inputs
+from course_utils.exercises import inputs, points
 from course_utils.exercises.exercise import Case, Exercise
 
 exercise = Exercise(
@@ -23,40 +23,54 @@ exercise = Exercise(
 
 @exercise.cases
 def cases() -> list[Case]:
-    def case(title: str, weights: Tensor, weights_grad: Tensor) -> Case:
+    def case(title: str, weights: Tensor, weights_grad: Tensor, point: str = "") -> Case:
         arguments = {"weights": weights, "weights_grad": weights_grad}
         call = "attention_score_grad(weights, weights_grad)"
-        return Case(title, arguments, score_grad_by_autograd, shown=call)
+        return Case(title, arguments, score_grad_by_autograd, shown=call, point=point)
 
-    def drawn(*shape: int, scale: float = 2.0, dtype: torch.dtype = torch.float64) -> tuple:
+    def drawn(
+        *shape: int, scale: float = 2.0, dtype: torch.dtype = torch.float64
+    ) -> tuple[Tensor, Tensor]:
         weights = torch.softmax(scale * inputs.normal(*shape, dtype=torch.float64), -1)
         return weights.to(dtype), 3 * inputs.normal(*shape, seed=1, dtype=dtype)
 
     normal = inputs.normal
+    last_axis = (
+        "Each row, the last axis, is a softmax of its own, whatever stands before it, also where "
+        "all sizes are equal."
+    )
+    no_weight = (
+        "A weight may be 0, as behind a mask, and then its score gets the gradient 0. Dividing by "
+        "a weight or taking its logarithm gives NaN there."
+    )
+    nothing = (
+        "Where nothing can move, with one key alone or the same gradient for every weight, the "
+        "scores get exactly 0: the row's mean is weighted with P."
+    )
     single = torch.float32
-    causal = normal(2, 4, 4).masked_fill(~torch.ones(4, 4, dtype=torch.bool).tril(), -torch.inf)
-    small = torch.tensor([[0.5, 0.25, 0.25], [0.1, 0.8, 0.1]])
+    causal = normal(1, 2, 4, 4).masked_fill(~torch.ones(4, 4, dtype=torch.bool).tril(), -torch.inf)
+    of_weights, of_gradient = drawn(1, 2, 4, 5, dtype=single)
+    views = of_weights.mT.contiguous().mT, of_gradient.mT.contiguous().mT
+    small = torch.tensor([[[[0.5, 0.25, 0.25], [0.1, 0.8, 0.1]]]])
+    small_grad = torch.tensor([[[[4.0, 0.0, 8.0], [10.0, 0.0, -10.0]]]])
+    even, certain = torch.full((1, 1, 3, 4), 0.25), torch.eye(3, 4)[None, None]
+    uneven = drawn(1, 2, 4, 5)[0].float()
     return [
-        case("two queries, three keys", small, torch.tensor([[4.0, 0.0, 8.0], [10.0, 0.0, -10.0]])),
-        case("one text", *drawn(3, 5, dtype=single)),
-        case("as many queries as keys", *drawn(4, 4, dtype=single)),
+        case("two queries, three keys", small, small_grad),
         case("two texts, three heads", *drawn(2, 3, 4, 5, dtype=single)),
-        case("everything of the same size", *drawn(3, 3, 3, 3, dtype=single)),
-        case("a causal mask", torch.softmax(causal, -1), normal(2, 4, 4, seed=1)),
-        case("even weights", torch.full((3, 4), 0.25), 5 * normal(3, 4)),
-        case("all weight on one key", torch.eye(3, 4), 5 * normal(3, 4)),
-        case("one key alone", torch.ones(2, 3, 1), normal(2, 3, 1)),
-        case(
-            "every weight has the same gradient",
-            drawn(2, 4, 5)[0].float(),
-            torch.full((2, 4, 5), 7.0),
-        ),
-        case("very uneven weights", *drawn(3, 6, scale=8.0, dtype=single)),
-        case(
-            "transposed views", *(each.mT.contiguous().mT for each in drawn(2, 4, 5, dtype=single))
-        ),
-        case("float64", *drawn(2, 3, 4)),
-        case("bfloat16", *drawn(2, 3, 4, dtype=torch.bfloat16)),
+        case("two axes", *drawn(3, 5, dtype=single), last_axis),
+        case("three axes", *drawn(2, 4, 5, dtype=single), last_axis),
+        case("as many queries as keys", *drawn(2, 3, 4, 4, dtype=single), last_axis),
+        case("everything of the same size", *drawn(3, 3, 3, 3, dtype=single), last_axis),
+        case("a causal mask", torch.softmax(causal, -1), normal(1, 2, 4, 4, seed=1), no_weight),
+        case("even weights", even, 5 * normal(1, 1, 3, 4)),
+        case("all weight on one key", certain, 5 * normal(1, 1, 3, 4), no_weight),
+        case("one key alone", torch.ones(2, 1, 3, 1), normal(2, 1, 3, 1), nothing),
+        case("every weight has the same gradient", uneven, torch.full((1, 2, 4, 5), 7.0), nothing),
+        case("very uneven weights", *drawn(1, 1, 3, 6, scale=8.0, dtype=single)),
+        case("transposed views", *views, points.OTHER_ORDER),
+        case("float64", *drawn(1, 2, 3, 4), points.FLOAT64),
+        case("bfloat16", *drawn(1, 2, 3, 4, dtype=torch.bfloat16), points.SAME_DTYPE),
     ]
 
 
@@ -82,6 +96,23 @@ def forgot_row_term(weights, weights_grad):
 )
 def sum_over_queries(weights, weights_grad):
     return weights * (weights_grad - (weights * weights_grad).sum(-2, keepdim=True))
+
+
+@exercise.mistake(
+    "You sum over axis 1, which is the keys only where nothing stands before the queries. With a "
+    "batch it is something else: the keys are always the last axis, -1."
+)
+def sum_over_axis_one(weights, weights_grad):
+    return weights * (weights_grad - (weights * weights_grad).sum(1, keepdim=True))
+
+
+@exercise.mistake(
+    "You set everything above the diagonal to 0, as if all attention were causal. Where a key was "
+    "hidden its weight is 0, and the gradient comes out as 0 by itself."
+)
+def as_if_causal(weights, weights_grad):
+    mean = (weights * weights_grad).sum(-1, keepdim=True)
+    return (weights * (weights_grad - mean)).tril()
 
 
 @exercise.mistake(

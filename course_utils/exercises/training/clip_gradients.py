@@ -33,6 +33,7 @@ def cases() -> list[Case]:
         title: str,
         gradients: Sequence[Tensor | None],
         max_norm: float,
+        point: str = "",
         hand_over: Callable[[list], Any] = list,
     ) -> Case:
         named = {f"gradient{number}": each for number, each in enumerate(gradients)}
@@ -41,32 +42,56 @@ def cases() -> list[Case]:
         given = (f"`{name}`, after your code," for name, each in named.items() if each is not None)
         use = partial(_use_clip_gradients, hand_over)
         values = "The length that you return", *given
-        return Case(title, arguments, _clip_by_torch, use, call, values)
+        return Case(title, arguments, _clip_by_torch, use, call, values, point)
 
     def drawn(*shapes: tuple[int, ...], scale: float = 1.0) -> list[Tensor]:
         return [scale * inputs.normal(*shape, seed=i) for i, shape in enumerate(shapes)]
 
     three_four = [torch.tensor([3.0, 0.0]), torch.tensor([[0.0], [-4.0]])]
-    some = drawn((3, 4), (5,), (2, 3, 2))
+    some = drawn((12,), (5,), (7,))
     uneven = [0.1 * some[0], 10 * some[1], some[2]]
+    together = (
+        "All gradients have one length together, and all are multiplied with one number: measure "
+        "to the end first, then scale. What is scaled while others are still being measured is "
+        "scaled by something else."
+    )
+    left_alone = (
+        "Gradients whose length is not above `max_norm` stay as they are, those of length 0 too. "
+        "The length is returned all the same."
+    )
+    read_once = (
+        "`parameters` may be a generator, as `model.parameters()` is: it can be read once. Make a "
+        "list first."
+    )
+    none_there = (
+        "A parameter that took no part has the gradient None: pass over it and go on with the "
+        "next. Where none has a gradient the length is 0.0."
+    )
+    any_axes = (
+        "A gradient may have any number of axes, none too: what counts is the sum of the squares "
+        "of all its numbers. `torch.linalg.norm(…, ord=2)` of a matrix is something else."
+    )
     return [
-        case("length 5, at most 1", three_four, 1.0),
-        case("length 5, at most 2.5", three_four, 2.5),
-        case("length 5, at most 10", three_four, 10.0),
-        case("length 5, at most 5", three_four, 5.0),
-        case("length 5, at most 4.5", three_four, 4.5),
-        case("one number", [torch.tensor(-7.0)], 2.0),
-        case("three parameters", some, 0.5),
-        case("some large, some small", uneven, 3.0),
-        case("only small ones", drawn((3, 4), (5,), scale=0.02), 1.0),
-        case("no limit", some, math.inf),
-        case("a generator, as `model.parameters()` gives", some, 1.5, iter),
-        case("a generator of one", [10 * some[1]], 1.0, iter),
-        case("a parameter without a gradient", [some[0], None, some[1]], 0.7),
-        case("the first without a gradient", [None, some[2], some[0]], 40.0),
-        case("gradients that are 0", [torch.zeros(3), torch.zeros(2, 2)], 1.0),
-        case("float64", [each.double() for each in some], 1.0),
-        case("no gradients at all", [None, None], 1.0),
+        case("length 5, at most 1", three_four, 1.0, together),
+        case("length 5, at most 2.5", three_four, 2.5, together),
+        case("length 5, at most 10", three_four, 10.0, left_alone),
+        case("length 5, at most 5", three_four, 5.0, left_alone),
+        case("one number", [torch.tensor(-7.0)], 2.0, any_axes),
+        case("one matrix", [torch.tensor([[3.0, 0.0], [0.0, 4.0]])], 2.0, any_axes),
+        case("one parameter of three axes", drawn((2, 3, 2)), 0.8, any_axes),
+        case("one parameter", some[2:], 0.8),
+        case("another parameter", some[:1], 0.3),
+        case("three parameters", some, 0.5, together),
+        case("some large, some small", uneven, 3.0, together),
+        case("only small ones", drawn((4,), (5,), scale=0.02), 1.0, left_alone),
+        case("no limit", some, math.inf, left_alone),
+        case("a generator, as `model.parameters()` gives", [10 * some[1]], 1.0, read_once, iter),
+        case("a generator of one small vector", [some[2]], 0.5, read_once, iter),
+        case("a parameter without a gradient", [some[0], None], 0.7, none_there),
+        case("the first without a gradient", [None, some[2], some[0]], 40.0, none_there),
+        case("gradients that are 0", [torch.zeros(3), torch.zeros(2, 2)], 1.0, left_alone),
+        case("float64", [some[0].double()], 1.0, "Gradients may be float64: scale them as such."),
+        case("no gradients at all", [None, None], 1.0, none_there),
     ]
 
 

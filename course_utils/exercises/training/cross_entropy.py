@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from course_utils.exercises import inputs
+from course_utils.exercises import inputs, points
 from course_utils.exercises.exercise import Case, Exercise
 
 exercise = Exercise(
@@ -26,17 +26,37 @@ exercise = Exercise(
 
 @exercise.cases
 def cases() -> list[Case]:
-    def case(title: str, logits: Tensor, targets: Tensor, **ignore_index: int) -> Case:
+    def case(
+        title: str, logits: Tensor, targets: Tensor, point: str = "", **ignore_index: int
+    ) -> Case:
         given = "".join(f", {name}={value}" for name, value in ignore_index.items())
         arguments = {"logits": logits, "targets": targets, **ignore_index}
         call = f"cross_entropy(logits, targets{given})"
-        return Case(title, arguments, cross_entropy_by_torch, shown=call)
+        return Case(title, arguments, cross_entropy_by_torch, shown=call, point=point)
 
     def drawn(*shape: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
         logits = 3 * inputs.normal(*shape, dtype=dtype)
         return logits, inputs.integers(*shape[:-1], below=shape[-1])
 
     normal = inputs.normal
+    last_axis = (
+        "The words are the last axis, and any number of axes may stand before it, also of equal "
+        "sizes: flatten those with `reshape(-1, …)`, which keeps their order. A transpose does not."
+    )
+    left_out = (
+        "A target that is `ignore_index`, whatever number that is, counts neither in the sum nor "
+        "in the number of targets that it is divided by."
+    )
+    exact = (
+        "The loss is exact for any logits: a target whose logit is 200 below the others costs 200. "
+        "`log_softmax` and `logsumexp` keep that; the log of a probability, with a small number "
+        "added or not, does not."
+    )
+    half = (
+        "Half-precision logits give a loss of their own dtype that is finite and as exact as it "
+        "can hold: take `log_softmax` or `logsumexp`, and add no tiny number."
+    )
+    square = inputs.integers(4, 4, below=4)
     padded = torch.tensor([[1, 4, 0, -100], [3, -100, -100, -100], [2, 2, 0, 1]])
     unlikely = torch.tensor([[[0.0, -200.0, 1.0], [-150.0, 2.0, 0.0]]])
     large = torch.tensor([[[100.0, 99.0, 0.0], [0.0, 200.0, 203.0]]])
@@ -47,22 +67,33 @@ def cases() -> list[Case]:
             torch.tensor([[0, 2]]),
         ),
         case("two texts", *drawn(2, 3, 5)),
-        case("as many texts as places and words", *drawn(4, 4, 4)),
-        case("some targets are ignored", 3 * normal(3, 4, 5), padded),
-        case("only one target counts", normal(1, 3, 5), torch.tensor([[-100, 2, -100]])),
-        case("targets of 0 are ignored", *drawn(3, 4, 5), ignore_index=0),
-        case("targets of 2 are ignored", *drawn(2, 5, 4), ignore_index=2),
-        case("targets of -1 are ignored", normal(3, 4, 5), padded.clamp_min(-1), ignore_index=-1),
-        case("very unlikely targets", unlikely, torch.tensor([[1, 0]])),
-        case("large logits", large, torch.tensor([[1, 2]])),
-        case("very large logits", 1000 * normal(2, 3, 5), inputs.integers(2, 3, below=5)),
-        case("one place alone", *drawn(1, 1, 6)),
-        case("one text without a batch", *drawn(5, 7)),
-        case("four axes", *drawn(2, 3, 4, 5)),
-        case("transposed views", normal(2, 5, 3).mT, inputs.integers(3, 2, below=5).T),
-        case("float64", *drawn(2, 3, 5, dtype=torch.float64)),
-        case("bfloat16", *drawn(2, 3, 5, dtype=torch.bfloat16)),
-        case("float16", *drawn(2, 3, 5, dtype=torch.float16)),
+        case("as many texts as places and words", normal(4, 4, 4), square, last_axis),
+        case("some targets are ignored", 3 * normal(3, 4, 5), padded, left_out),
+        case("only one target counts", normal(1, 3, 5), torch.tensor([[-100, 2, -100]]), left_out),
+        case("targets of 0 are ignored", *drawn(3, 4, 5), left_out, ignore_index=0),
+        case("targets of 2 are ignored", *drawn(2, 5, 4), left_out, ignore_index=2),
+        case(
+            "targets of -1 are ignored",
+            normal(3, 4, 5),
+            padded.clamp_min(-1),
+            left_out,
+            ignore_index=-1,
+        ),
+        case("very unlikely targets", unlikely, torch.tensor([[1, 0]]), exact),
+        case("large logits", large, torch.tensor([[1, 2]]), exact),
+        case("very large logits", 1000 * normal(2, 3, 5), inputs.integers(2, 3, below=5), exact),
+        case("one place alone", *drawn(1, 1, 6), points.AXIS_OF_ONE),
+        case("one text without a batch", *drawn(5, 7), last_axis),
+        case("four axes", *drawn(2, 3, 4, 5), last_axis),
+        case(
+            "transposed views",
+            normal(2, 5, 3).mT,
+            inputs.integers(3, 2, below=5).T,
+            points.OTHER_ORDER,
+        ),
+        case("float64", *drawn(2, 3, 5, dtype=torch.float64), points.FLOAT64),
+        case("bfloat16", *drawn(2, 3, 5, dtype=torch.bfloat16), half),
+        case("float16", *drawn(2, 3, 5, dtype=torch.float16), half),
     ]
 
 

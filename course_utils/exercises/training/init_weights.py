@@ -37,13 +37,14 @@ def cases() -> list[Case]:
         title: str,
         measure: Callable[[nn.Module], Tensor],
         wanted: Tensor,
+        point: str,
         n_blocks: int = 1,
         n_layers: int | None = None,
     ) -> Case:
         n_layers = n_blocks if n_layers is None else n_layers
         use = partial(_measured, measure, n_blocks)
         call = f"init_weights(model, n_layers={n_layers})"
-        return Case(title, {"n_layers": n_layers}, lambda n_layers: wanted, use, call)
+        return Case(title, {"n_layers": n_layers}, lambda n_layers: wanted, use, call, point=point)
 
     def deviations(title: str, n_blocks: int, n_layers: int, writers: bool) -> Case:
         """As in GPT-2: 0.02, and by √(2 · layers) less in what is added to the stream."""
@@ -51,11 +52,28 @@ def cases() -> list[Case]:
         value = 20 / math.sqrt(2 * n_layers) if writers else 20.0
         wanted = torch.full((count,), value, dtype=torch.bfloat16)
         measure = partial(_deviations, of_writers=writers)
-        return case(title, measure, wanted, n_blocks, n_layers)
+        point = of_writers if writers else of_others
+        return case(title, measure, wanted, point, n_blocks, n_layers)
 
     def few(*numbers: float) -> Tensor:
         return torch.tensor(numbers, dtype=torch.bfloat16)
 
+    of_writers = (
+        "`w_o` and `down` have the standard deviation 0.02 / √(2 · n_layers): a layer writes to "
+        "the stream twice, and it is variances that add up."
+    )
+    of_others = (
+        "Only vectors whose name ends with `bias` become 0. A norm's gain, a vector too, stays as "
+        "it is, and all else with more than one axis, tables too, has the standard deviation 0.02."
+    )
+    normal = (
+        "The numbers are normal around 0, not cut off: 4.55 % of them are more than two standard "
+        "deviations away."
+    )
+    independent = (
+        "Every weight is drawn anew, and no seed is set: otherwise two weights, or two models, "
+        "begin with the same numbers."
+    )
     reads = "standard deviations of what reads the stream, in thousandths"
     writes = "standard deviations of w_o and down, in thousandths"
     gains = _gains(_model_to_fill(2))
@@ -66,12 +84,24 @@ def cases() -> list[Case]:
         deviations(f"{writes}, three blocks", 3, 3, True),
         deviations(f"{reads}, three blocks", 3, 3, False),
         deviations(f"{writes}, two blocks of a model of eight", 2, 8, True),
-        case("the largest number in each bias", _largest_bias, torch.zeros(18), 2),
-        case("gains of the norms, which stay as they are", _gains, gains, 2),
-        case("means, measured in standard deviations", _means, few(*[0.0] * 11)),
-        case("per cent that are more than two deviations from 0", _far_out, few(4.55)[0]),
-        case("how alike w_q, w_k, w_v and w_o are", _likeness, torch.zeros(5, 5).bfloat16()),
-        Case("how alike two models are", {"n_layers": 1}, lambda _: few(0.0)[0], _two_models, both),
+        case("the largest number in each bias", _largest_bias, torch.zeros(18), of_others, 2),
+        case("gains of the norms, which stay as they are", _gains, gains, of_others, 2),
+        case("means, measured in standard deviations", _means, few(*[0.0] * 11), normal),
+        case("per cent that are more than two deviations from 0", _far_out, few(4.55)[0], normal),
+        case(
+            "how alike w_q, w_k, w_v and w_o are",
+            _likeness,
+            torch.zeros(5, 5).bfloat16(),
+            independent,
+        ),
+        Case(
+            "how alike two models are",
+            {"n_layers": 1},
+            lambda _: few(0.0)[0],
+            _two_models,
+            both,
+            point=independent,
+        ),
     ]
 
 
@@ -114,7 +144,7 @@ def _two_models(part: Part, n_layers: int) -> Tensor:
     drawn = []
     for seed in (1, 2):
         torch.manual_seed(seed)
-        matrices = _measured(_matrices, 1, part, n_layers)
+        matrices = _measured(_matrices_of_blocks, 1, part, n_layers)
         drawn.append(torch.cat([matrix.flatten() for matrix in matrices]))
     return (drawn[0] * drawn[1]).mean().bfloat16()
 
@@ -134,9 +164,13 @@ def _deviations(model: nn.Module, of_writers: bool) -> Tensor:
 
 
 def _matrices(model: nn.Module) -> list[Tensor]:
-    """Every matrix, in units of its standard deviation."""
+    """Every matrix, in units of its standard deviation; one of zeros stays as it is."""
     found = [weight.detach() for weight in model.parameters() if weight.ndim > 1]
-    return [weight / weight.std() for weight in found]
+    return [weight / (weight.std() or 1.0) for weight in found]
+
+
+def _matrices_of_blocks(model: nn.Module) -> list[Tensor]:
+    return _matrices(model.get_submodule("blocks"))
 
 
 def _means(model: nn.Module) -> Tensor:
@@ -145,7 +179,7 @@ def _means(model: nn.Module) -> Tensor:
 
 def _far_out(model: nn.Module) -> Tensor:
     """How many in a hundred are further than two standard deviations from 0."""
-    numbers = torch.cat([matrix.flatten() for matrix in _matrices(model)])
+    numbers = torch.cat([matrix.flatten() for matrix in _matrices(model) if matrix.any()])
     return (100 * (numbers.abs() > 2).float().mean()).bfloat16()
 
 
@@ -342,6 +376,18 @@ def other_modules_left(model, n_layers):
 )
 def uniform(model, n_layers):
     _fill(model, n_layers, draw=lambda weight, std: nn.init.uniform_(weight, -std, std))
+
+
+@exercise.mistake(
+    "Your numbers are cut off at two standard deviations, so they are not normal, and what is left "
+    "has a standard deviation of 0.88 times what you asked for. `nn.init.normal_` cuts nothing "
+    "off; `trunc_normal_` has limits of its own, in absolute numbers."
+)
+def cut_off_at_two_deviations(model, n_layers):
+    def draw(weight, std):
+        nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std)
+
+    _fill(model, n_layers, draw=draw)
 
 
 @exercise.mistake(

@@ -1,6 +1,7 @@
 """training.lr_at_step: warm up, then cool down."""
 
 import math
+from functools import partial
 from typing import Any
 
 import torch
@@ -24,41 +25,64 @@ exercise = Exercise(
 
 @exercise.cases
 def cases() -> list[Case]:
-    def one(title: str, step: int, *settings: float, **floor: float) -> Case:
+    def one(title: str, point: str, step: int, *settings: float, **floor: float) -> Case:
         arguments = dict(zip(("step", "peak", "warmup", "total"), (step, *settings), strict=True))
         values = ", ".join(str(value) for value in arguments.values())
         call = f"lr_at_step({values}{''.join(f', floor={value}' for value in floor.values())})"
-        return Case(title, arguments | floor, lr_by_table, shown=call)
+        return Case(title, arguments | floor, lr_by_table, shown=call, point=point)
 
-    def run(title: str, peak: float, warmup: int, total: int, **floor: float) -> Case:
-        settings = {"peak": peak, "warmup": warmup, "total": total, **floor}
-        given = ", ".join(f"{name}={value}" for name, value in settings.items())
+    def run(
+        title: str,
+        point: str,
+        steps: range,
+        *settings: float,
+        **floor: float,
+    ) -> Case:
+        arguments = dict(zip(("peak", "warmup", "total"), settings, strict=True)) | floor
+        given = ", ".join(f"{name}={value}" for name, value in arguments.items())
 
         def oracle(*values: Any) -> Tensor:
-            return torch.tensor([lr_by_table(step, *values) for step in range(total + 3)])
+            return torch.tensor([lr_by_table(step, *values) for step in steps])
 
-        return Case(title, settings, oracle, _whole_run, f"lr_at_step(step, {given}) for each step")
+        call = f"lr_at_step(step, {given}) for the steps {steps.start} to {steps.stop - 1}"
+        return Case(title, arguments, oracle, partial(_some_steps, steps), call, point=point)
 
+    up = (
+        "Steps count from 0 and the warm-up from 1: step 0 has 1/warmup of `peak`, and step "
+        "`warmup` - 1 all of it. `floor` is for the end."
+    )
+    down = (
+        "From step `warmup` on the rate falls from `peak` to `floor` along half a cosine: floor + "
+        "(peak - floor) · (1 + cos(π · progress)) / 2. Progress is 0 at step `warmup` and 1 at "
+        "step `total`."
+    )
+    end = "From step `total` on the rate is `floor`, for ever: no cosine climbs again."
+    no_division = (
+        "There may be no step of warm-up, or none after it: look which piece a step belongs to "
+        "before you divide by `warmup` or by total - warmup."
+    )
     return [
-        one("the first step", 0, 0.1, 4, 12),
-        one("the last step of the warm-up", 3, 0.1, 4, 12),
-        one("the first step after the warm-up", 4, 0.1, 4, 12),
-        one("half-way down", 8, 0.1, 4, 12),
-        one("half-way down to a floor", 8, 0.1, 4, 12, floor=0.02),
-        one("after the end", 15, 0.1, 4, 12, floor=0.02),
-        run("a whole run", 0.1, 4, 12),
-        run("a whole run with a floor", 0.3, 3, 10, floor=0.06),
-        run("no warm-up", 2.0, 0, 7, floor=0.5),
-        run("one step of warm-up", 1.0, 1, 6),
-        run("nothing but warm-up", 0.5, 5, 5, floor=0.1),
-        run("a single step after the warm-up", 0.5, 3, 4, floor=0.25),
-        run("longer", 0.6, 20, 100, floor=0.06),
+        one("the first step", up, 0, 0.1, 4, 12),
+        one("the last step of the warm-up", up, 3, 0.1, 4, 12),
+        one("the first step after the warm-up", down, 4, 0.1, 4, 12),
+        one("half-way down", down, 8, 0.1, 4, 12),
+        one("half-way down to a floor", down, 8, 0.1, 4, 12, floor=0.02),
+        one("after the end", end, 15, 0.1, 4, 12, floor=0.02),
+        run("the warm-up of a run", up, range(20), 0.6, 20, 100, floor=0.06),
+        run("one step of warm-up", up, range(1), 1.0, 1, 6),
+        run("the way down", down, range(4, 12), 0.1, 4, 12),
+        run("the way down to a floor", down, range(20, 100), 0.6, 20, 100, floor=0.06),
+        run("a single step after the warm-up", down, range(3, 4), 0.5, 3, 4, floor=0.25),
+        run("after the end of a run", end, range(10, 25), 0.3, 3, 10, floor=0.06),
+        run("after the end, without a floor", end, range(12, 16), 0.1, 4, 12),
+        run("no warm-up", no_division, range(1), 2.0, 0, 7),
+        run("the end of nothing but warm-up", no_division, range(5, 8), 0.5, 5, 5),
     ]
 
 
-def _whole_run(part: Part, **settings: Any) -> Tensor:
-    """The rates of all steps, and of three after the end. Those who count in float32 are right."""
-    rates = [part(step, **settings) for step in range(settings["total"] + 3)]
+def _some_steps(steps: range, part: Part, **settings: Any) -> Tensor:
+    """The rates of these steps. Those who count in float32 are right."""
+    rates = [part(step, **settings) for step in steps]
     if not all(isinstance(rate, float) for rate in rates):
         kind = next(type(rate).__name__ for rate in rates if not isinstance(rate, float))
         raise Wrong(f"`lr_at_step` should return a float at every step, yours returns a {kind}.")

@@ -35,18 +35,20 @@ def cases() -> list[Case]:
         ids: Tensor,
         targets: Tensor,
         sizes: Sequence[int],
-        max_norm: float,
+        max_norm: float = 100.0,
+        point: str = "",
         n_steps: int = 1,
+        left_over: float = 0.0,
         make_optimiser: Callable[..., Optimizer] = partial(SGD, lr=0.5),  # noqa: B008
     ) -> Case:
-        use = partial(_use_train_step, make_optimiser, sizes, n_steps)
+        use = partial(_use_train_step, make_optimiser, sizes, n_steps, left_over)
         arguments = {"ids": ids, "targets": targets, "max_norm": max_norm, **shared.words_weights()}
         oracle = partial(_train_step_by_torch, make_optimiser, n_steps)
         given = f"model, micro_batches of {list(sizes)} rows, optimiser, {max_norm}"
         call = f"(*train_step({given}), *weights)"
         lengths = "The loss that you return", "The length that you return"
         values = shared.names_of(*lengths, "The weight `{}`, after your code,")
-        return Case(title, arguments, oracle, use, call, values)
+        return Case(title, arguments, oracle, use, call, values, point)
 
     ids = inputs.integers(6, 4, below=6)
     targets = inputs.integers(6, 4, below=6, seed=1)
@@ -59,16 +61,61 @@ def cases() -> list[Case]:
         groups: list[dict[str, Any]] = [{"params": [first], "lr": 0.2}, {"params": others}]
         return SGD(groups, lr=0.5)
 
+    clipped = (
+        "The gradients of `model.parameters()` are clipped together, when all of them are there "
+        "and before the step. What is returned is the length that they had before."
+    )
+    one_step = (
+        "All micro-batches make one step, and `accumulate` weighs them by their targets: neither a "
+        "step nor a mean for each."
+    )
+    cleared = (
+        "Whatever lies in `grad` when a step begins does not count: clear it before `accumulate`, "
+        "not after the step."
+    )
+    any_optimiser = (
+        "The optimiser may be any, and keep something between its steps: call `step()` once and "
+        "write into no weight yourself."
+    )
+    any_axes = (
+        "The logits may be [batch, classes], one target a text: `cross_entropy` takes any number "
+        "of axes before the classes."
+    )
+
+    def without_the_table(weights: Iterable[nn.Parameter]) -> Optimizer:
+        return SGD(list(weights)[1:], lr=0.5)
+
+    three: dict[str, Any] = {"point": any_optimiser, "n_steps": 3}
     return [
-        case("one micro-batch, clipped", ids[:2], targets[:2], (2,), 0.1),
-        case("one micro-batch, not clipped", ids[:2], targets[:2], (2,), 100.0),
-        case("three micro-batches", ids, targets, (2, 2, 2), 0.2),
-        case("some with more padding", *padded, (1, 1, 2), 0.3),
-        case("some with more padding, no limit", *padded, (1, 3), math.inf),
-        case("three steps", ids, targets, (4, 2), 0.25, 3),
-        case("three steps with momentum", *padded, (2, 2), 0.4, 3, momentum),
-        case("three steps of AdamW", *padded, (3, 1), 0.05, 3, adamw),
-        case("two groups of weights", *padded, (2, 2), 0.2, 1, two_groups),
+        case("one micro-batch, not clipped", ids[:2], targets[:2], (2,)),
+        case("one micro-batch with padding", *padded, (4,)),
+        case("one micro-batch, clipped", ids[:2], targets[:2], (2,), 0.1, clipped),
+        case("no limit", *padded, (4,), math.inf, clipped),
+        case("three micro-batches", ids, targets, (2, 2, 2), point=one_step),
+        case("some with more padding", *padded, (1, 1, 2), point=one_step),
+        case("three micro-batches, clipped", ids, targets, (1, 3, 2), 0.2, clipped),
+        case("gradients that are there already", *padded, (4,), point=cleared, left_over=0.3),
+        case(
+            "two groups, and gradients that are there already",
+            *padded,
+            (4,),
+            point=cleared,
+            left_over=0.3,
+            make_optimiser=two_groups,
+        ),
+        case("three steps", ids, targets, (6,), point=cleared, n_steps=3),
+        case("three steps with momentum", *padded, (4,), make_optimiser=momentum, **three),
+        case("three steps of AdamW", *padded, (4,), make_optimiser=adamw, **three),
+        case("two groups of weights", *padded, (4,), 0.2, clipped, make_optimiser=two_groups),
+        case(
+            "a weight that the optimiser does not hold",
+            *padded,
+            (4,),
+            0.2,
+            clipped,
+            make_optimiser=without_the_table,
+        ),
+        case("a classifier", ids[:, 0], targets[:, 0], (6,), point=any_axes),
     ]
 
 
@@ -76,6 +123,7 @@ def _use_train_step(
     make_optimiser: Callable[..., Optimizer],
     sizes: Sequence[int],
     n_steps: int,
+    left_over: float,
     part: Part,
     ids: Tensor,
     targets: Tensor,
@@ -84,11 +132,12 @@ def _use_train_step(
 ) -> tuple[Tensor, ...]:
     """Loss and length of the last step, and the weights after it.
 
-    Old gradients lie around before a step that is the only one.
+    `left_over` fills the gradients that are there already, where it is not 0.
     """
     model = shared.Words(max(sizes), **weights)
-    for each in model.parameters():
-        each.grad = torch.full_like(each, 0.3) if n_steps == 1 else None
+    if left_over:
+        for each in model.parameters():
+            each.grad = torch.full_like(each, left_over)
     optimiser = make_optimiser(model.parameters())
     optimiser.register_step_pre_hook(partial(_is_ready, model))
     batches = shared.in_micro_batches(ids, targets, sizes)
@@ -333,7 +382,9 @@ def train_step_in_plain_torch(model, micro_batches, optimiser, max_norm):
     total = 0.0
     for ids, targets in micro_batches:
         logits = model(ids)
-        loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum") / n_targets
+        loss = (
+            F.cross_entropy(logits.flatten(0, -2), targets.flatten(), reduction="sum") / n_targets
+        )
         loss.backward()
         total += loss.item()
     norm = nn.utils.clip_grad_norm_(model.parameters(), max_norm)
@@ -347,7 +398,7 @@ def train_step_zeroes_twice(model, micro_batches, optimiser, max_norm):
     for one in parameters:
         one.grad = None
     loss = training.accumulate(model, micro_batches, loss_fn=training.cross_entropy)
-    norm = training.clip_gradients(parameters, max_norm)
+    norm = training.clip_gradients(model.parameters(), max_norm)
     optimiser.step()
     optimiser.zero_grad()
     return loss, norm
