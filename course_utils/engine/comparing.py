@@ -84,7 +84,13 @@ def compare_values(
         )
         return Difference(sentence, show(wanted), "None")
     if inspect.isgenerator(seen):
-        sentence = f"{_capital(what)} is a generator, because of `yield`. Use `return`."
+        inside = seen.gi_code.co_name == "<genexpr>"
+        why = (
+            "of `for` in round brackets. Use `[…]` or `tuple(…)`"
+            if inside
+            else "of `yield`. Use `return`"
+        )
+        sentence = f"{_capital(what)} is a generator, because {why}."
         return Difference(sentence, show(wanted), show(seen))
     if isinstance(wanted, Tensor):
         return _compare_tensors(wanted, seen, what)
@@ -227,8 +233,8 @@ def _compare_gradients(
             f"The values are right, but the gradient with respect to `{name}` is NaN."
         )
     return Difference(
-        f"The values are right, but the gradient with respect to `{name}` is not. Is a part of the "
-        "computation detached?",
+        f"The values are right, or nearly, but the gradient with respect to `{name}` is not. A part "
+        "of the computation is detached, or it is not quite the function that is asked for.",
         show(wanted),
         show(seen),
     )

@@ -192,6 +192,10 @@ FORMS = {
     ),
     "async": (MARK + "async " + DEF + BODY, "not `async def softmax`"),
     "a generator": (MARK + DEF + "    yield scores\n", "is a generator, because of `yield`"),
+    "round brackets": (
+        MARK + DEF + "    return (one for one in scores)\n",
+        "is a generator, because of `for` in round brackets",
+    ),
     "in a block": (
         "if True:\n    " + MARK + "    " + DEF + "        return scores\n",
         "at the left margin",

@@ -27,7 +27,7 @@ def leaving(trial: Trial, headline: str) -> ast.expr | None:
     It is looked for only where the headline says that a gradient is missing or wrong, and said only
     of a value that really carries one in the first case that fails.
     """
-    if not headline.startswith("The values are right, but") or "gradient" not in headline:
+    if not headline.startswith("The values are right") or "gradient" not in headline:
         return None
     nodes = list(ast.walk(trial.tree))
     found = [
