@@ -84,7 +84,7 @@ def sizes() -> list[dict[str, Any]]:
 
 def longer() -> list[dict[str, Any]]:
     """The smallest and the largest, both ends of the line, with twice the steps."""
-    return [sized(d_model, seed, steps=1600) for d_model in (8, 92) for seed in SEEDS]
+    return [sized(d_model, seed=0, steps=1600) for d_model in (8, 92)]
 
 
 def sized(d_model: int, seed: int, steps: int = 800, n_rows: int = 500) -> dict[str, Any]:
