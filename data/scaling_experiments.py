@@ -82,6 +82,11 @@ def sizes() -> list[dict[str, Any]]:
         return list(pool.map(sized, *zip(*runs, strict=True)))[::-1]
 
 
+def longer() -> list[dict[str, Any]]:
+    """The smallest and the largest, both ends of the line, with twice the steps."""
+    return [sized(d_model, seed=0, steps=1600) for d_model in (8, 92)]
+
+
 def sized(d_model: int, seed: int, steps: int = 800, n_rows: int = 500) -> dict[str, Any]:
     """Train one size on facts of all ranks.
 
@@ -146,7 +151,7 @@ def spent(flops: float, d_model: int, seed: int, steps: int = 500) -> dict[str, 
     }
 
 
-EXPERIMENTS = {each.__name__: each for each in (sizes, budgets)}
+EXPERIMENTS = {each.__name__: each for each in (sizes, longer, budgets)}
 
 
 def main(names: list[str]) -> None:

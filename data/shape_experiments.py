@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from course_utils import decoder, modern, training
+from course_utils import decoder, training
 from course_utils.corpora import stories
 from course_utils.runs import kernels, optimisers
 
@@ -46,12 +46,6 @@ def run(
     return round(time.process_time() - started, 1)
 
 
-def muon(model: decoder.GPT, d_model: int) -> Optimizer:
-    """Muon and AdamW. The wider a model is, the smaller the steps that it can stand."""
-    share = 32 / d_model
-    return optimisers.muon_and_adamw(model, 0.02 * share, 8e-3 * share)
-
-
 def sizes_of(model: decoder.GPT) -> dict[str, int]:
     """How many numbers the model learns, and how many of them are in its blocks."""
     n_blocks = sum(each.numel() for each in model.blocks.parameters())
@@ -59,7 +53,7 @@ def sizes_of(model: decoder.GPT) -> dict[str, int]:
     return {"n": n, "n_without_embedding": n_blocks}
 
 
-# --- Stories -------------------------------------------------------------------------------------
+# --- Shapes --------------------------------------------------------------------------------------
 
 
 def story_batch(seed: int, step: int) -> training.Batch:
@@ -74,29 +68,6 @@ def story_rows(texts: list[list[str]]) -> training.Batch:
     ids = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-100)
     inputs, targets = decoder.shift_targets(ids)
     return inputs.clamp_min(0), targets
-
-
-def on_stories(d_model: int, n_heads: int, n_layers: int, steps: int, seed: int) -> dict[str, Any]:
-    """A GPT of newer parts that reads stories: how far its loss ends above the floor."""
-    held_out = stories.validation(100)
-    torch.manual_seed(seed)
-    model = modern.modern_gpt(len(stories.VOCABULARY), d_model, n_heads, n_layers)
-    seconds = run(model, muon(model, d_model), lambda step: story_batch(seed, step), steps)
-    excess = training.evaluate(model, [story_rows(held_out)]) - stories.floor(held_out).per_token
-    shape = {"d_model": d_model, "n_heads": n_heads, "n_layers": n_layers, "seed": seed}
-    return shape | sizes_of(model) | {"excess": round(excess, 4), "seconds": seconds}
-
-
-def stories_law() -> list[dict[str, Any]]:
-    """Five sizes, as many steps, on stories."""
-    return [
-        on_stories(d_model, 2, 2, steps=700, seed=seed)
-        for d_model in (8, 12, 24, 40, 64)
-        for seed in (0, 1)
-    ]
-
-
-# --- Shapes --------------------------------------------------------------------------------------
 
 
 def shapes() -> list[dict[str, Any]]:
@@ -150,7 +121,13 @@ def heads() -> list[dict[str, Any]]:
     return [of_heads(n_heads, seed) for n_heads in (1, 2, 4, 8, 16, 32, 64) for seed in SEEDS]
 
 
-def of_heads(n_heads: int, seed: int, steps: int = 300) -> dict[str, Any]:
+def one_head() -> list[dict[str, Any]]:
+    """One head at other rates, and for five times as long: is it badly tuned, unable or slow?"""
+    rates = [of_heads(1, seed, share=share) for share in (0.5, 2.0, 4.0) for seed in SEEDS]
+    return rates + [of_heads(1, seed, steps=1500) for seed in SEEDS]
+
+
+def of_heads(n_heads: int, seed: int, steps: int = 300, share: float = 1.0) -> dict[str, Any]:
     """One block with so many heads; its loss on 500 games after a quarter, half, all steps."""
     held_out = game(500, torch.Generator().manual_seed(1000))
     torch.manual_seed(seed)
@@ -162,9 +139,9 @@ def of_heads(n_heads: int, seed: int, steps: int = 300) -> dict[str, Any]:
         if step + 1 in (steps // 4, steps // 2, steps):
             losses[step + 1] = round(training.evaluate(model, [held_out]), 4)
 
-    optimiser = optimisers.muon_and_adamw(model, 0.02, 4e-3)
+    optimiser = optimisers.muon_and_adamw(model, 0.02 * share, 4e-3 * share)
     seconds = run(model, optimiser, lambda step: game(16, random), steps, watch)
-    shape = {"n_heads": n_heads, "seed": seed}
+    shape = {"n_heads": n_heads, "seed": seed, "steps": steps, "share": share}
     return shape | sizes_of(model) | {"losses": losses, "seconds": seconds}
 
 
@@ -225,15 +202,15 @@ def addition() -> list[dict[str, Any]]:
 
 
 def addition_sizes() -> list[dict[str, Any]]:
-    """Six sizes that learn to add, and the second for five times as long; their last grades."""
-    plans = [(width, 300) for width in (8, 16, 20, 24, 32, 48)] + [(16, 1500)]
+    """Six sizes that learn to add, the two smallest also for five times as long; last grades."""
+    plans = [(width, 300) for width in (8, 16, 20, 24, 32, 48)] + [(16, 1500), (8, 1500)]
     return [adder(width, seed, steps, every=steps) for width, steps in plans for seed in (0, 1, 2)]
 
 
 EXPERIMENTS = {
-    "stories": stories_law,
     "shapes": shapes,
     "heads": heads,
+    "one_head": one_head,
     "addition": addition,
     "addition_sizes": addition_sizes,
 }
