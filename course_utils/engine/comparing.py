@@ -233,8 +233,8 @@ def _compare_gradients(
             f"The values are right, but the gradient with respect to `{name}` is NaN."
         )
     return Difference(
-        f"The values are right, or nearly, but the gradient with respect to `{name}` is not. A part "
-        "of the computation is detached, or it is not quite the function that is asked for.",
+        f"The values are right, or nearly, but the gradient with respect to `{name}` is not. A "
+        "part of the computation is detached, or it is not quite the function that is asked for.",
         show(wanted),
         show(seen),
     )
