@@ -40,6 +40,8 @@ def _read_in_pieces(
             return None
         if not isinstance(pair, tuple) or len(pair) != 2:
             raise Wrong("`update` returns two tensors: the keys and the values of all tokens.")
+        if cache.length != end:
+            raise Wrong(f"{end} tokens were given so far, but `length` is {cache.length}.")
         seen += [each.clone() for each in pair]
         start = end
     return (*seen, cache.length)

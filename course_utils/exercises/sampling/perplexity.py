@@ -42,7 +42,8 @@ def cases() -> list[Case]:
     other = torch.tensor([[1, 4, 0], [0, 3, 2]])
     uneven = torch.tensor([[1, 4, 3], [2, -100, -100]])
     large = 300 * normal(3, 5)
-    far_off = torch.tensor([[40.0, 0.0, 0.0]])
+    sure = torch.tensor([[8.0, 0.0, 0.0, 0.0], [0.0, 0.0, 7.0, 0.0]])
+    far_off = torch.tensor([[40.0, 0.0, 0.0], [0.0, 3.0, 0.0]])
     time_first = 2 * normal(4, 2, 5).transpose(0, 1), integers(4, 2, below=5).T
     some = (
         "A place whose target is `ignore_index` counts neither in the sum nor in the number that "
@@ -63,7 +64,7 @@ def cases() -> list[Case]:
     )
     alone = "There may be no batch at all: `logits` [vocabulary], and `targets` a single number."
     return [
-        case("a sure model that is wrong", torch.tensor([[8.0, 0.0, 0.0, 0.0]]), torch.tensor([2])),
+        case("a sure model that is wrong", sure, torch.tensor([2, 0])),
         case("three tokens", few, torch.tensor([0, 0, 1])),
         case("a fair choice", torch.zeros(2, 3, 9), integers(2, 3, below=9)),
         case("a batch", 2 * normal(2, 4, 5), integers(2, 4, below=5)),
@@ -72,7 +73,7 @@ def cases() -> list[Case]:
         case("rows of unequal length", 2 * normal(2, 3, 5), uneven, over_all),
         case("another index", 2 * normal(2, 3, 5), other, any_index, ignore_index=0),
         case("large logits", large, large.argmax(-1), anywhere),
-        case("a model that is far off", far_off, torch.tensor([1]), in_full),
+        case("a model that is far off", far_off, torch.tensor([1, 1]), in_full),
         case("one place alone", normal(6), torch.tensor(2), alone),
         case("a transposed view", normal(5, 3).T, integers(3, below=5), points.OTHER_ORDER),
         case("a batch in another order in memory", *time_first, points.OTHER_ORDER),
@@ -127,7 +128,10 @@ def forgot_the_minus(logits, targets, ignore_index=-100):
     return math.exp(-_surprises(logits, targets, ignore_index).mean().item())
 
 
-@exercise.mistake("You do not pass `ignore_index` on.")
+@exercise.mistake(
+    "Only -100 is left out, whatever `ignore_index` is. Pass on the one that you are given, or "
+    "compare the targets with it."
+)
 def ignores_ignore_index(logits, targets, ignore_index=-100):
     return _perplexity_by_torch(logits, targets)
 
@@ -152,8 +156,8 @@ def mean_of_rows(logits, targets, ignore_index=-100):
     "what stands at a place belongs to the logits at that place."
 )
 def shifts_once_more(logits, targets, ignore_index=-100):
-    later = targets[..., 1:].reshape(-1)
     earlier = logits[..., :-1, :].reshape(-1, logits.shape[-1])
+    later = targets[..., 1:].reshape(-1)
     return F.cross_entropy(earlier, later, ignore_index=ignore_index).exp().item()
 
 

@@ -74,8 +74,8 @@ def cases() -> list[Case]:
         return Case(title, arguments, _all_at_once, _goes_on, call, point=point)
 
     masked = (
-        "Each of several new tokens looks at all that was read, at itself and at the new ones "
-        "before it: queries are the new tokens, keys all of them, `causal_mask(n_new, n_all)`."
+        "All tokens from `start` on are new, often several. Each looks at all that was read, at "
+        "itself and at the new ones before it: `causal_mask(n_new, n_all)`."
     )
     whole = (
         "`start` may be 0: all tokens are new and go through the blocks. `-0:` and tests like "

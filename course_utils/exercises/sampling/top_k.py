@@ -42,7 +42,7 @@ def cases() -> list[Case]:
     any_sign = "Logits may all be negative or all positive: 0 marks neither the best nor the rest."
     tie = (
         "Whatever ties with the k-th best stays, so a row may keep more than k: compare logits "
-        "with the k-th, as k places that are written back are k at most."
+        "with the k-th. Above it, tokens that tie count one each, as they are not one token."
     )
     far = (
         "The logits themselves are compared: of logits far apart, softmax rounds all but the best "

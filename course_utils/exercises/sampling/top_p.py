@@ -143,6 +143,14 @@ def gathered_instead_of_scattered(logits, p):
     return logits.masked_fill((before >= p).gather(-1, order), -math.inf)
 
 
+@exercise.mistake(
+    "You `gather` with `order`, which sorts once more, wherever p is below 1. The way back is "
+    "`scatter`, or `gather` with `order.argsort(-1)`."
+)
+def gathered_below_one(logits, p):
+    return logits.clone() if p >= 1 else gathered_instead_of_scattered(logits, p)
+
+
 @exercise.mistake("You begin with the least likely tokens. Sort with `descending=True`.")
 def starts_with_the_worst(logits, p):
     probabilities, order = logits.softmax(-1).sort(stable=True)
