@@ -40,6 +40,8 @@ def _read_in_pieces(
             return None
         if not isinstance(pair, tuple) or len(pair) != 2:
             raise Wrong("`update` returns two tensors: the keys and the values of all tokens.")
+        if cache.length != end:
+            raise Wrong(f"{end} tokens were given so far, but `length` is {cache.length}.")
         seen += [each.clone() for each in pair]
         start = end
     return (*seen, cache.length)
@@ -60,7 +62,7 @@ def _cut_by_hand(
 def cases() -> list[Case]:
     def case(
         title: str, shape: tuple, context: int, cuts: tuple, rows: tuple | None = None,
-        dtype: torch.dtype = torch.float32,
+        dtype: torch.dtype = torch.float32, point: str = "",
     ) -> Case:  # fmt: skip
         n_texts, n_heads, tokens, d_head = shape
         joined = (n_texts, tokens, n_heads, d_head)  # a view of it, as `split_heads` gives one
@@ -71,20 +73,33 @@ def cases() -> list[Case]:
         calls = f"KVCache({context}), then update with the tokens up to {', '.join(map(str, cuts))}"
         each = [f"What `update` gives as {name}" for _ in cuts for name in ("keys", "values")]
         values = (*each, "`length`")
-        return Case(title, arguments, _cut_by_hand, _read_in_pieces, calls, values)
+        return Case(title, arguments, _cut_by_hand, _read_in_pieces, calls, values, point)
 
     shape = (2, 3, 7, 4)
+    full = (
+        "`context` tokens fit: a cache that is exactly full is no error. Refuse with `>`, not with "
+        "`>=`."
+    )
+    chosen = (
+        "`select` takes rows of `self.key` and `self.value`, and there may be more of them "
+        "afterwards, or fewer: keep everything in these two, and nothing of the rows elsewhere."
+    )
+    dtype = (
+        "The room has the dtype of the keys and values, as `key.new_empty(…)` has; "
+        "`torch.empty(…)` makes float32."
+    )
     return [
         case("one token after the other", (1, 1, 3, 2), 5, (1, 2, 3)),
         case("several tokens, then one by one", shape, 9, (4, 5, 6, 7)),
-        case("all at once", shape, 7, (7,)),
-        case("until it is full", shape, 7, (2, 5, 7)),
-        case("everything of the same size", (4, 4, 4, 4), 4, (2, 3, 4)),
-        case("rows are dropped and doubled", shape, 8, (3, 5, 6), rows=(1, 1, 0)),
-        case("one row becomes several", (1, 2, 5, 3), 6, (4, 5), rows=(0, 0, 0)),
-        case("one row is left", shape, 8, (3, 4), rows=(1,)),
-        case("float64", shape, 9, (2, 7), dtype=torch.float64),
-        case("bfloat16", shape, 9, (2, 7), dtype=torch.bfloat16),
+        case("all at once", shape, 9, (7,)),
+        case("everything of the same size", (4, 4, 4, 4), 5, (2, 3, 4)),
+        case("until it is full", shape, 7, (2, 5, 7), point=full),
+        case("full at once", shape, 7, (7,), point=full),
+        case("rows are dropped and doubled", shape, 8, (3, 5, 6), rows=(1, 1, 0), point=chosen),
+        case("one row becomes several", (1, 2, 5, 3), 6, (4, 5), rows=(0, 0, 0), point=chosen),
+        case("one row is left", shape, 8, (3, 4), rows=(1,), point=chosen),
+        case("float64", shape, 9, (2, 7), dtype=torch.float64, point=dtype),
+        case("bfloat16", shape, 9, (2, 7), dtype=torch.bfloat16, point=dtype),
     ]
 
 
@@ -105,6 +120,12 @@ def _says_when_it_is_full(part: Part) -> None:
                 "Your cache counts tokens that it has no room for. Raise the ValueError before "
                 "anything is changed."
             ) from None
+        except (RuntimeError, IndexError) as error:
+            raise Wrong(
+                f"With room for {context} tokens, {before} tokens and then 3 more raise an error, "
+                "but no ValueError. The old tokens and the new ones together must fit: compare "
+                "`self.length + key.shape[2]` with `self.context` first."
+            ).with_traceback(error.__traceback__) from None
         raise Wrong(
             f"With room for {context} tokens, {before} tokens and then 3 more are taken without a "
             "word. Raise a ValueError that says how many there are and how many fit."
@@ -197,6 +218,37 @@ class AdvancesByOne(_Cache):
 class LengthOfTheNew(_Cache):
     def advance(self, start, end):
         return end - start
+
+
+@exercise.mistake(
+    "Keys and values have one room with two names, `self.key = self.value = …`: what is written "
+    "last overwrites the other. Take room twice."
+)
+class OneRoomForBoth(_Cache):
+    def update(self, key, value):
+        if self.length == 0:
+            self.key = self.value = self.room(key)
+        return super().update(key, value)
+
+    def needs_room(self, start):
+        return False
+
+
+@exercise.mistake(
+    "The length moves on for the keys, and once more for the values, which are written behind "
+    "their places. Both go to the same places: move it on once, after both."
+)
+class AdvancesTwice(_Cache):
+    def update(self, key, value):
+        self.check(self.length + key.shape[2])
+        if self.length == 0:
+            self.key, self.value = self.room(key), self.room(value)
+        return self.put(self.key, key), self.put(self.value, value)
+
+    def put(self, room, new):
+        start, self.length = self.length, self.length + new.shape[2]
+        room[:, :, start : self.length] = new
+        return room[:, :, : self.length]
 
 
 @exercise.mistake("You return the new tokens alone. Attention needs all that were read.")

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from course_utils.exercises import inputs
+from course_utils.exercises import inputs, points
 from course_utils.exercises.exercise import Case, Exercise, Part, Wrong
 from course_utils.exercises.sampling import shared
 
@@ -38,7 +38,8 @@ def _left(part: Part, **arguments: Any) -> Any:
     logits = shared.numbers_alone(part, **arguments)
     if arguments["temperature"] or not (isinstance(logits, Tensor) and logits.is_floating_point()):
         return logits
-    return logits.softmax(-1)
+    empty = (logits == -math.inf).all(-1, keepdim=True)  # softmax would make NaN of such a row
+    return torch.where(empty, 0, logits.softmax(-1))
 
 
 @exercise.cases
@@ -47,29 +48,46 @@ def cases() -> list[Case]:
     def oracle(logits: Tensor, temperature: float) -> Tensor:
         return _left(_temperature_by_hand, logits=logits, temperature=temperature)
 
-    def case(title: str, logits: Tensor, temperature: float) -> Case:
+    def case(title: str, logits: Tensor, temperature: float, point: str = "") -> Case:
         arguments = {"logits": logits, "temperature": temperature}
         call = f"apply_temperature(logits, {temperature})"
-        return Case(title, arguments, oracle, _left, call)
+        return Case(title, arguments, oracle, _left, call, point=point)
 
     normal = inputs.normal
     ties = torch.tensor([[1.0, 4.0, 4.0, 0.0], [2.0, 2.0, 2.0, 2.0], [-5.0, -1.0, -3.0, -1.0]])
+    at_zero = (
+        "At temperature 0, or 0.0, nothing is divided: each row keeps its own best token, "
+        "`argmax(-1)`, and all its other tokens become minus infinity."
+    )
+    first = (
+        "Where several tokens are best, temperature 0 keeps the first of them alone: `argmax` "
+        "finds one, `logits == best` finds all."
+    )
+    small = (
+        "Every temperature above 0 is divided by as it is, however small: no limit, nothing "
+        "added. Only 0 itself is special."
+    )
+    at_zero_in_64 = (
+        "The dtype stays at temperature 0, too: `torch.full` and `torch.zeros` make float32 unless "
+        "they are told; `torch.full_like` takes that of the logits."
+    )
     return [
         case("sharper", shared.SMALL, 0.5),
         case("flatter", shared.SMALL, 2.0),
         case("as it is", shared.SMALL, 1.0),
         case("a whole number", normal(3, 6), 3),
-        case("nothing but the best", normal(3, 6), 0.0),
-        case("zero, as a whole number", normal(3, 6), 0),
-        case("two are best", ties, 0),
-        case("very cold", 5 * normal(3, 6), 0.01),
-        case("hardly above zero", 5 * normal(3, 6), 1e-6),
         case("very hot", normal(4, 4), 50.0),
-        case("removed tokens", shared.REMOVED, 0.7),
-        case("removed tokens at zero", shared.REMOVED.flip(-1), 0.0),
-        case("a transposed view", normal(5, 3).T, 1.5),
-        case("float64", normal(2, 5, dtype=torch.float64), 0.3),
-        case("float64 at zero", normal(2, 5, dtype=torch.float64), 0),
+        case("nothing but the best", normal(3, 6), 0.0, at_zero),
+        case("zero, as a whole number", normal(3, 6), 0, at_zero),
+        case("removed tokens at zero", shared.REMOVED.flip(-1), 0.0, at_zero),
+        case("two are best", ties[:1], 0, first),
+        case("several rows, several best", ties, 0, first),
+        case("very cold", 5 * normal(3, 6), 0.01, small),
+        case("hardly above zero", 5 * normal(3, 6), 1e-6, small),
+        case("removed tokens", shared.REMOVED, 0.7, shared.STAYS_REMOVED),
+        case("a transposed view", normal(5, 3).T, 1.5, points.OTHER_ORDER),
+        case("float64", normal(2, 5, dtype=torch.float64), 0.3, points.FLOAT64),
+        case("float64 at zero", normal(1, 5, dtype=torch.float64), 0, at_zero_in_64),
     ]
 
 
@@ -147,6 +165,18 @@ def best_of_the_batch(logits, temperature):
     if temperature:
         return logits / temperature
     return logits.masked_fill(logits < logits.max(), -math.inf)
+
+
+@exercise.mistake(
+    "At 0 one token of the whole batch is left, and in all other rows nothing. Every row has a "
+    "best token of its own: `argmax(-1)`. Without an axis `argmax` looks through all rows."
+)
+def one_of_the_batch(logits, temperature):
+    if temperature:
+        return logits / temperature
+    left = torch.full_like(logits, -math.inf).flatten()
+    left[logits.argmax()] = logits.max()
+    return left.view(logits.shape)
 
 
 @exercise.mistake(

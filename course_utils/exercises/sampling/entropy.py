@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from course_utils.exercises import inputs
+from course_utils.exercises import inputs, points
 from course_utils.exercises.exercise import Case, Exercise
 from course_utils.exercises.sampling import shared
 
@@ -29,27 +29,42 @@ UNEVEN = torch.tensor(
 
 @exercise.cases
 def cases() -> list[Case]:
-    def case(title: str, logits: Tensor) -> Case:
-        oracle = torch.no_grad()(entropy_by_torch)
-        return Case(title, {"logits": logits}, oracle, shared.numbers_alone, "entropy(logits)")
+    def case(title: str, logits: Tensor, point: str = "") -> Case:
+        oracle, use = torch.no_grad()(entropy_by_torch), shared.numbers_alone
+        return Case(title, {"logits": logits}, oracle, use, "entropy(logits)", point=point)
 
     normal = inputs.normal
     removed = normal(3, 6).masked_fill(~inputs.boolean(3, 6), -math.inf)
+    nothing = (
+        "A removed token (minus infinity) adds nothing, and rows may lose different numbers of "
+        "them: 0 · log 0 is NaN, so make its logarithm finite, or leave its product out."
+    )
+    any_axes = (
+        "The vocabulary is the last axis, -1, whatever axes stand before it: none, or several."
+    )
+    each_counts = (
+        "Every probability keeps its own logarithm: what is added inside it, or a limit, shows "
+        "where there are many small ones."
+    )
+    anywhere = (
+        "Logits may be in the hundreds, above 0 or below: their `exp` is infinite or 0. `softmax` "
+        "and `log_softmax` subtract the largest first."
+    )
     return [
         case("surer and less sure", torch.tensor([[1.0, 0.0, 0.0], [3.0, 0.0, -1.0]])),
         case("no idea: all alike", torch.full((2, 5), 3.0)),
         case("quite sure", torch.tensor([[20.0, 0.0, 1.0], [0.0, 1.0, 12.0]])),
-        case("removed tokens", removed),
-        case("other numbers of tokens removed", inputs.normal(3, 4).masked_fill(UNEVEN, -math.inf)),
-        case("one token left", torch.tensor([[-math.inf, 0.5, -math.inf]])),
-        case("one row", 2 * normal(7)),
-        case("rows of rows", 2 * normal(2, 3, 5)),
         case("as many rows as tokens", 2 * normal(4, 4)),
-        case("a large vocabulary", normal(2, 300)),
-        case("large logits", 100 * normal(3, 6) + 500),
-        case("logits far below 0", 2 * normal(3, 6) - 300),
-        case("a transposed view", normal(5, 3).T),
-        case("float64", 2 * normal(3, 6, dtype=torch.float64)),
+        case("removed tokens", removed, nothing),
+        case("other numbers removed", normal(3, 4).masked_fill(UNEVEN, -math.inf), nothing),
+        case("one token left", torch.tensor([[-math.inf, 0.5, -math.inf]]), nothing),
+        case("one row", 2 * normal(7), any_axes),
+        case("rows of rows", 2 * normal(2, 3, 5), any_axes),
+        case("a large vocabulary", normal(2, 300), each_counts),
+        case("large logits", 100 * normal(3, 6) + 500, anywhere),
+        case("logits far below 0", 2 * normal(3, 6) - 300, anywhere),
+        case("a transposed view", normal(5, 3).T, points.OTHER_ORDER),
+        case("float64", 2 * normal(3, 6, dtype=torch.float64), points.FLOAT64),
     ]
 
 

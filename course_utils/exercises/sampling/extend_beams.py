@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from course_utils.exercises import inputs
+from course_utils.exercises import inputs, points
 from course_utils.exercises.exercise import Case, Exercise
 from course_utils.exercises.sampling import shared
 
@@ -38,35 +38,58 @@ def _by_hand(beams: Tensor, totals: Tensor, log_p: Tensor, n_best: int) -> Found
 
 @exercise.cases
 def cases() -> list[Case]:
-    def case(title: str, beams: Tensor, totals: Tensor, log_p: Tensor, n_best: int) -> Case:
+    def case(
+        title: str, beams: Tensor, totals: Tensor, log_p: Tensor, n_best: int, point: str = ""
+    ) -> Case:
         arguments = {"beams": beams, "totals": totals, "log_p": log_p, "n_best": n_best}
         call = f"extend_beams(beams, totals, log_p, {n_best})"
-        return Case(title, arguments, _by_hand, shared.numbers_alone, call)
+        return Case(title, arguments, _by_hand, shared.numbers_alone, call, point=point)
 
     def random(
-        title: str, n_beams: int, n_tokens: int, vocabulary: int, n_best: int, spread: float = 1.0
-    ) -> Case:
+        title: str, n_beams: int, n_tokens: int, vocabulary: int, n_best: int, point: str = "",
+        spread: float = 1.0,
+    ) -> Case:  # fmt: skip
         beams = inputs.integers(n_beams, n_tokens, below=vocabulary, seed=n_best)
         totals = -3 * spread * inputs.normal(n_beams, seed=vocabulary).abs()
         log_p = inputs.normal(n_beams, vocabulary, seed=n_tokens).log_softmax(-1)
-        return case(title, beams, totals, log_p, n_best)
+        return case(title, beams, totals, log_p, n_best, point)
 
     logs = torch.tensor([[0.35, 0.36, 0.29], [0.9, 0.06, 0.04]]).log()
     two, totals = torch.tensor([[0, 1], [0, 2]]), torch.tensor([0.6, 0.4]).log()
     tied = torch.full((3, 5), 0.2).log() - torch.arange(15.0).reshape(3, 5) / 100
+    several = (
+        "One beam may give several of the best, or all of them: the places belong to the best "
+        "candidates, not to the beams."
+    )
+    as_asked = (
+        "`n_best` says how many come back, whatever the number of beams: one beam may become many."
+    )
+    above = (
+        "More may be asked for than the vocabulary has: all beams give candidates, so the limit "
+        "is beams · vocabulary."
+    )
+    fewer = (
+        "Where there are fewer candidates than `n_best`, all of them come back: `topk` refuses "
+        "more than there are, `min(n_best, …)` does not."
+    )
+    row_length = (
+        "There may be fewer tokens than beams: `//` and `%` take the length of a row, the "
+        "vocabulary, and each beam may give all its tokens."
+    )
+    low = "Sums may lie far below 0, where `exp` gives 0: add logarithms and stay with them."
     return [
         case("the best is behind the second best", two, totals, logs, 2),
-        case("one alone", two, totals, logs, 1),
-        case("all of them", two, totals, logs, 6),
-        case("more than there are", two, totals, logs, 10),
-        random("one beam to begin with", 1, 4, 7, 6),
-        random("fewer tokens than beams", 6, 3, 4, 5),
         random("sums that lie near together", 3, 5, 8, 6, spread=0.01),
-        random("one beam is far ahead", 4, 2, 5, 4, spread=40.0),
         random("beams of one token", 3, 1, 6, 4),
-        random("as many beams as tokens", 5, 6, 5, 8),
-        case("long texts", two, totals - 150, logs, 3),
-        case("all from the first", two.repeat(2, 1)[:3], torch.zeros(3), tied, 4),
+        case("one alone", two, totals, logs, 1, points.AXIS_OF_ONE),
+        random("one beam to begin with", 1, 4, 7, 6, as_asked),
+        random("one beam is far ahead", 4, 2, 5, 4, several, spread=40.0),
+        case("all from the first", two.repeat(2, 1)[:3], torch.zeros(3), tied, 4, several),
+        random("fewer tokens than beams", 6, 3, 4, 3, row_length),
+        random("as many beams as tokens", 5, 6, 5, 8, above),
+        case("all of them", two, totals, logs, 6, above),
+        case("more than there are", two, totals, logs, 10, fewer),
+        case("long texts", two, totals - 150, logs, 3, low),
     ]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from course_utils.exercises import inputs
+from course_utils.exercises import inputs, points
 from course_utils.exercises.exercise import Case, Exercise
 from course_utils.exercises.sampling import shared
 
@@ -62,30 +62,57 @@ def _generate_by_hand(
 @exercise.cases
 def cases() -> list[Case]:
     def case(
-        title: str, ids: Tensor, n_new: int, choose: Callable, model: Any = None, **context: Any
-    ) -> Case:
+        title: str, ids: Tensor, n_new: int, choose: Callable = _best, point: str = "",
+        model: Any = None, **context: Any,
+    ) -> Case:  # fmt: skip
         model = model or shared.Teller(longest=context.get("context"))
         arguments = {"model": model, "ids": ids, "n_new": n_new, "choose": choose, **context}
         given = "".join(f", {name}={value}" for name, value in context.items())
         call = f"generate(model, ids, {n_new}, choose{given})"
-        return Case(title, arguments, _generate_by_hand, shown=call)
+        return Case(title, arguments, _generate_by_hand, shown=call, point=point)
 
     several = inputs.integers(3, 5, below=7)
+    by_text = _by_logits_and_text
+    given = (
+        "`choose` is given the logits themselves, [rows, vocabulary], and the text so far with "
+        "what was chosen just now. What it gives is taken."
+    )
+    all_of_it = (
+        "`choose` is given the whole text, also where the model reads only the end of it: a "
+        "penalty counts what was said long ago."
+    )
+    cut = (
+        "The model reads the last `context` tokens, `ids[:, -context:]`, cut anew at every step. "
+        "What is returned stays whole."
+    )
+    longer = (
+        "A context may be longer than the text, which is then read in full: `shape[1] - context` "
+        "would be below 0."
+    )
+    count = (
+        "`n_new` is the number of new tokens: with 0 the text comes back as it is, and nothing "
+        "that only the loop makes is needed after it."
+    )
+    newest = (
+        "A model that remembers gives logits for its newest tokens alone. The last place is "
+        "`[:, -1]`, not a number counted along the text."
+    )
     return [
-        case("two new tokens", torch.tensor([[1, 4, 2]]), 2, _best),
-        case("several texts", several, 6, _best),
-        case("a choice that looks at the text", several, 6, _by_logits_and_text),
-        case("one token to begin with", several[:, :1], 5, _by_logits_and_text),
-        case("as many texts as tokens", inputs.integers(4, 4, below=7), 4, _best),
-        case("nothing new", several, 0, _best),
-        case("one new token", several, 1, _by_logits_and_text),
-        case("a short context", several, 6, _by_logits_and_text, context=3),
-        case("a context of one token", several, 4, _by_logits_and_text, context=1),
-        case("a context that is filled on the way", several, 6, _by_logits_and_text, context=8),
-        case("a context that is never full", several, 4, _best, context=20),
-        case("no context", several, 4, _by_logits_and_text, context=None),
-        case("a transposed view", several.T, 3, _by_logits_and_text),
-        case("the last place alone", several, 4, _by_logits_and_text, _LastPlaceAlone()),
+        case("two new tokens", torch.tensor([[1, 4, 2]]), 2),
+        case("several texts", several, 6),
+        case("as many texts as tokens", inputs.integers(4, 4, below=7), 4),
+        case("no context", several, 4, context=None),
+        case("one new token", several, 1),
+        case("nothing new", several, 0, point=count),
+        case("one token to begin with", several[:, :1], 5, point=points.AXIS_OF_ONE),
+        case("a choice that looks at the text", several, 6, by_text, given),
+        case("a short context", several, 6, point=cut, context=3),
+        case("a context of one token", several, 4, point=cut, context=1),
+        case("a context that is filled on the way", several, 6, point=cut, context=8),
+        case("such a choice, and a context", several, 6, by_text, all_of_it, context=3),
+        case("a context that is never full", several, 4, point=longer, context=20),
+        case("a transposed view", several.T, 3, point=points.OTHER_ORDER),
+        case("the last place alone", several, 4, point=newest, model=_LastPlaceAlone()),
     ]
 
 

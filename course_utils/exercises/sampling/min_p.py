@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from course_utils.exercises import inputs
+from course_utils.exercises import inputs, points
 from course_utils.exercises.exercise import Case, Exercise
 from course_utils.exercises.sampling import shared
 
@@ -26,26 +26,38 @@ exercise = Exercise(
 def cases() -> list[Case]:
     normal = inputs.normal
     heights = torch.tensor([[9.0, 6.0, 3.0, 0.0], [2.0, 1.5, 1.0, -1.0], [-1.0, -4.0, -2.0, -1.2]])
+    everything = (
+        "A share of 0 keeps everything, even what softmax rounds to 0: a token at the threshold "
+        "stays. `math.log(0)` is an error."
+    )
+    at_it = (
+        "A token exactly at the threshold stays: with a share of 1 that is the best one, and "
+        "whatever ties with it. Remove with `<`, not `<=`."
+    )
+    anywhere = (
+        "Logits may lie anywhere, all below 0 or in the hundreds: probabilities are compared, and "
+        "`softmax` subtracts the largest logit before its `exp`."
+    )
     return shared.filter_cases(
         "min_p",
         shared.min_p_by_hand,
         "share",
         (
-            ("four tokens", shared.SMALL, (0.4, 0.05)),
-            ("a sure row and unsure ones", heights, (0.1, 0.3, 0.6)),
-            ("everything", heights, (0.0,)),
-            ("everything, however unlikely", shared.UNLIKELY, (0.0,)),
-            ("the best alone", heights, (1.0,)),
-            ("two are best", torch.tensor([[1.0, 3.0, 3.0], [0.0, 0.0, 0.0]]), (1.0, 0.5)),
-            ("rows that differ", 2 * normal(4, 9), (0.02, 0.2)),
-            ("as many rows as tokens", 2 * normal(5, 5), (0.15,)),
-            ("all below zero", -9 - normal(2, 6).abs(), (0.4,)),
-            ("some are removed already", shared.REMOVED, (0.3, 0.0)),
-            ("large logits", 60 * normal(3, 6), (0.1,)),
-            ("logits in the hundreds", 400 + 2 * normal(3, 6), (0.1,)),
-            ("hundreds below zero", -400 + 2 * normal(3, 6), (0.1,)),
-            ("a transposed view", 2 * normal(6, 2).T, (0.2,)),
-            ("float64", 2 * normal(2, 6, dtype=torch.float64), (0.2,)),
+            ("four tokens", shared.SMALL, (0.4, 0.05), ""),
+            ("a sure row and unsure ones", heights, (0.1, 0.3, 0.6), ""),
+            ("everything", heights, (0.0,), everything),
+            ("everything, however unlikely", shared.UNLIKELY, (0.0,), everything),
+            ("the best alone", heights, (1.0,), at_it),
+            ("two are best", torch.tensor([[1.0, 3.0, 3.0], [0.0, 0.0, 0.0]]), (1.0, 0.5), at_it),
+            ("rows that differ", 2 * normal(4, 9), (0.02, 0.2), ""),
+            ("as many rows as tokens", 2 * normal(5, 5), (0.15,), ""),
+            ("all below zero", -9 - normal(2, 6).abs(), (0.4,), anywhere),
+            ("some are removed already", shared.REMOVED, (0.3,), shared.STAYS_REMOVED),
+            ("large logits", 60 * normal(3, 6), (0.1,), anywhere),
+            ("logits in the hundreds", 400 + 2 * normal(3, 6), (0.1,), anywhere),
+            ("hundreds below zero", -400 + 2 * normal(3, 6), (0.1,), anywhere),
+            ("a transposed view", 2 * normal(6, 2).T, (0.2,), points.OTHER_ORDER),
+            ("float64", 2 * normal(2, 6, dtype=torch.float64), (0.2,), points.FLOAT64),
         ),
     )
 

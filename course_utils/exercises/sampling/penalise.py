@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from course_utils.exercises import inputs
+from course_utils.exercises import inputs, points
 from course_utils.exercises.exercise import Case, Exercise, Part
 from course_utils.exercises.sampling import shared
 
@@ -64,35 +64,55 @@ PENALTIES: dict[str, Any] = {"repetition": 1.5, "presence": 0.5, "frequency": 0.
 
 @exercise.cases
 def cases() -> list[Case]:
-    def case(title: str, logits: Tensor, ids: Tensor, **penalties: float) -> Case:
+    def case(title: str, logits: Tensor, ids: Tensor, point: str = "", **penalties: float) -> Case:
         given = "".join(f", {name}={value}" for name, value in penalties.items())
         neutral = {"repetition": 1.0, "presence": 0.0, "frequency": 0.0} if penalties else {}
         arguments = {"logits": logits, "ids": ids, **neutral, **penalties}
         call = f"penalise(logits, ids{given})"
-        return Case(title, arguments, _penalised_by_hand, _without_gradient, call)
+        return Case(title, arguments, _penalised_by_hand, _without_gradient, call, point=point)
 
     small = torch.tensor([[2.0, -1.0, 0.5, 0.0], [-3.0, 1.0, 4.0, -0.5]])
-    said = torch.tensor([[0, 1, 0], [2, 2, 2]])
-    logits, ids = 2 * inputs.normal(3, 6), inputs.integers(3, 8, below=6)
-    square = 2 * inputs.normal(4, 4), inputs.integers(4, 4, below=4)
-    views = 2 * inputs.normal(6, 3).T, inputs.integers(5, 3, below=6).T
-    doubles = 2 * inputs.normal(2, 6, dtype=torch.float64), inputs.integers(2, 3, below=6)
+    once, often = torch.tensor([[0, 1], [3, 2]]), torch.tensor([[0, 1, 0], [2, 2, 2]])
+    logits, ids = 2 * inputs.normal(3, 6), _different(3, 4, below=6)
+    views = 2 * inputs.normal(6, 3).T, _different(3, 4, below=6).T.contiguous().T
+    doubles = 2 * inputs.normal(2, 6, dtype=torch.float64), _different(2, 3, below=6)
+    counts_once = (
+        "`repetition` and `presence` count once, however often a token was said in its row."
+    )
+    every_time = (
+        "`frequency` is subtracted once for every time. `counts[rows, ids] += 1` and `scatter_` "
+        "write a place once, however often it is named; `scatter_add` adds up."
+    )
+    other_way = (
+        "`repetition` may be below 1, and the others below 0: by the same rule, what was said "
+        "becomes likelier. Nothing is taken for granted of their sign or size."
+    )
+    unsaid = "`ids` may be empty, [rows, 0]: nothing was said, and the logits stay as they are."
+    removed, said = shared.REMOVED, _different(2, 4, below=5)
     return [
-        case("repetition", small, said, repetition=2.0),
-        case("presence", small, said, presence=0.5),
-        case("frequency", small, said, frequency=0.5),
-        case("nothing", small, said),
+        case("repetition", small, once, repetition=2.0),
+        case("presence", small, once, presence=0.5),
+        case("frequency", small, once, frequency=0.5),
+        case("nothing", small, once),
         case("all three", logits, ids, **PENALTIES),
-        case("repetition below 1", logits, ids, repetition=0.8),
-        case("what was said is wanted", logits, ids, presence=-0.5, frequency=-0.25),
-        case("nothing said yet", logits, ids[:, :0], **PENALTIES),
         case("one token said", logits, ids[:, :1], **PENALTIES),
-        case("as many of everything", *square, **PENALTIES),
-        case("a long text", logits, inputs.integers(3, 40, below=4), **PENALTIES),
-        case("removed tokens", shared.REMOVED, inputs.integers(2, 7, below=5), **PENALTIES),
-        case("transposed views", *views, **PENALTIES),
-        case("float64", *doubles, **PENALTIES),
+        case("as many of everything", 2 * inputs.normal(4, 4), _different(4, 4, 4), **PENALTIES),
+        case("said several times: repetition", small, often, counts_once, repetition=2.0),
+        case("said several times: presence", small, often, counts_once, presence=0.5),
+        case("said several times: frequency", small, often, every_time, frequency=0.5),
+        case("a long text", logits, inputs.integers(3, 40, below=4), every_time, frequency=0.25),
+        case("repetition below 1", logits, ids, other_way, repetition=0.8),
+        case("what was said is wanted", logits, ids, other_way, presence=-0.5, frequency=-0.25),
+        case("nothing said yet", logits, ids[:, :0], unsaid, **PENALTIES),
+        case("removed tokens", removed, said, shared.STAYS_REMOVED, **PENALTIES),
+        case("transposed views", *views, points.OTHER_ORDER, **PENALTIES),
+        case("float64", *doubles, points.FLOAT64, **PENALTIES),
     ]
+
+
+def _different(rows: int, n_tokens: int, below: int) -> Tensor:
+    """Token ids of which none comes twice in its row."""
+    return inputs.normal(rows, below).argsort(-1)[:, :n_tokens]
 
 
 def _how_often(logits, ids):
@@ -142,8 +162,9 @@ def once_per_occurrence(logits, ids, repetition=1.0, presence=0.0, frequency=0.0
 
 
 @exercise.mistake(
-    "A token that was said several times is counted once for `frequency`. Multiply it with how "
-    "often it was said; note that `counts[ids] += 1` adds 1 to a place once, however often named."
+    "A token that was said several times is counted once for `frequency`, which is subtracted for "
+    "every time. `counts[rows, ids] += 1` and `scatter_` write a place once, however often it is "
+    "named: `scatter_add` adds up."
 )
 def counts_once_for_frequency(logits, ids, repetition=1.0, presence=0.0, frequency=0.0):
     once = _how_often(logits, ids).clamp_max(1)

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from course_utils import training
-from course_utils.exercises import inputs
+from course_utils.exercises import inputs, points
 from course_utils.exercises.exercise import Case, Exercise
 from course_utils.exercises.sampling import shared
 from course_utils.exercises.sampling.entropy import entropy_by_torch
@@ -30,30 +30,53 @@ def _perplexity_by_torch(logits: Tensor, targets: Tensor, ignore_index: int = -1
 
 @exercise.cases
 def cases() -> list[Case]:
-    def case(title: str, logits: Tensor, targets: Tensor, **ignored: int) -> Case:
+    def case(title: str, logits: Tensor, targets: Tensor, point: str = "", **ignored: int) -> Case:
         arguments = {"logits": logits.double(), "targets": targets, **ignored}
         given = "".join(f", {name}={value}" for name, value in ignored.items())
         call = f"perplexity(logits, targets{given})"
-        return Case(title, arguments, _perplexity_by_torch, shared.numbers_alone, call)
+        return Case(title, arguments, _perplexity_by_torch, shared.numbers_alone, call, point=point)
 
     normal, integers = inputs.normal, inputs.integers
     few = torch.tensor([[2.0, 0.0], [0.0, 1.0], [0.5, 0.0]])
     padded = torch.tensor([[1, 4, -100], [-100, 0, 2]])
+    other = torch.tensor([[1, 4, 0], [0, 3, 2]])
+    uneven = torch.tensor([[1, 4, 3], [2, -100, -100]])
     large = 300 * normal(3, 5)
+    sure = torch.tensor([[8.0, 0.0, 0.0, 0.0], [0.0, 0.0, 7.0, 0.0]])
+    far_off = torch.tensor([[40.0, 0.0, 0.0], [0.0, 3.0, 0.0]])
     time_first = 2 * normal(4, 2, 5).transpose(0, 1), integers(4, 2, below=5).T
+    some = (
+        "A place whose target is `ignore_index` counts neither in the sum nor in the number that "
+        "it is divided by."
+    )
+    over_all = (
+        "It is the mean over all places that count, whatever row they are in: a mean of the rows' "
+        "means gives a short row as much weight as a long one."
+    )
+    any_index = "`ignore_index` may be any number, 0 as well: use the one that is given."
+    anywhere = (
+        "`exp` of a logit in the hundreds is infinite: `cross_entropy` and `log_softmax` subtract "
+        "the largest one first."
+    )
+    in_full = (
+        "A target that seems almost impossible counts in full: no small number inside the "
+        "logarithm, and no limit."
+    )
+    alone = "There may be no batch at all: `logits` [vocabulary], and `targets` a single number."
     return [
-        case("a sure model that is wrong", torch.tensor([[8.0, 0.0, 0.0, 0.0]]), torch.tensor([2])),
+        case("a sure model that is wrong", sure, torch.tensor([2, 0])),
         case("three tokens", few, torch.tensor([0, 0, 1])),
         case("a fair choice", torch.zeros(2, 3, 9), integers(2, 3, below=9)),
         case("a batch", 2 * normal(2, 4, 5), integers(2, 4, below=5)),
         case("as many tokens as words", 2 * normal(3, 4, 4), integers(3, 4, below=4)),
-        case("places that do not count", 2 * normal(2, 3, 5), padded),
-        case("other places do not count", 2 * normal(2, 3, 5), padded.abs() % 5, ignore_index=0),
-        case("large logits", large, large.argmax(-1)),
-        case("one place alone", normal(6), torch.tensor(2)),
-        case("a model that is far off", torch.tensor([[40.0, 0.0, 0.0]]), torch.tensor([1])),
-        case("a transposed view", normal(5, 3).T, integers(3, below=5)),
-        case("a batch in another order in memory", *time_first),
+        case("places that do not count", 2 * normal(2, 3, 5), padded, some),
+        case("rows of unequal length", 2 * normal(2, 3, 5), uneven, over_all),
+        case("another index", 2 * normal(2, 3, 5), other, any_index, ignore_index=0),
+        case("large logits", large, large.argmax(-1), anywhere),
+        case("a model that is far off", far_off, torch.tensor([1, 1]), in_full),
+        case("one place alone", normal(6), torch.tensor(2), alone),
+        case("a transposed view", normal(5, 3).T, integers(3, below=5), points.OTHER_ORDER),
+        case("a batch in another order in memory", *time_first, points.OTHER_ORDER),
     ]
 
 
@@ -105,7 +128,10 @@ def forgot_the_minus(logits, targets, ignore_index=-100):
     return math.exp(-_surprises(logits, targets, ignore_index).mean().item())
 
 
-@exercise.mistake("You do not pass `ignore_index` on.")
+@exercise.mistake(
+    "Only -100 is left out, whatever `ignore_index` is. Pass on the one that you are given, or "
+    "compare the targets with it."
+)
 def ignores_ignore_index(logits, targets, ignore_index=-100):
     return _perplexity_by_torch(logits, targets)
 
@@ -117,12 +143,22 @@ def counts_all_places(logits, targets, ignore_index=-100):
 
 
 @exercise.mistake(
-    "You average the perplexities of the rows. Average the losses of all tokens, then exp."
+    "You average the perplexities of the rows. Average the losses of all tokens, then take exp."
 )
 def mean_of_rows(logits, targets, ignore_index=-100):
     rows = zip(logits, targets, strict=True)
     each = [_surprises(a[None], b[None], ignore_index).mean().exp().item() for a, b in rows]
     return sum(each) / len(each)
+
+
+@exercise.mistake(
+    "You shift logits and targets against each other. The targets are the next tokens already: "
+    "what stands at a place belongs to the logits at that place."
+)
+def shifts_once_more(logits, targets, ignore_index=-100):
+    earlier = logits[..., :-1, :].reshape(-1, logits.shape[-1])
+    later = targets[..., 1:].reshape(-1)
+    return F.cross_entropy(earlier, later, ignore_index=ignore_index).exp().item()
 
 
 @exercise.mistake(

@@ -65,23 +65,38 @@ def cases() -> list[Case]:
     turned = _Reader("a GPT that turns queries and keys", modern.modern_gpt(7, 8, 2, 2))
     pairs = _Reader("a GPT that looks up pairs of tokens", modern.modern_gpt(7, 8, 2, 2, 19))
 
-    def case(title: str, model: _Reader, rows: int, tokens: int, start: int) -> Case:
+    def case(
+        title: str, model: _Reader, rows: int, tokens: int, start: int, point: str = ""
+    ) -> Case:
         ids = inputs.integers(rows, tokens, below=7, seed=tokens)
         arguments = {"model": model, "ids": ids, "start": start}
-        return Case(title, arguments, _all_at_once, _goes_on, f"read_on(model, ids, {start})")
+        call = f"read_on(model, ids, {start})"
+        return Case(title, arguments, _all_at_once, _goes_on, call, point=point)
 
+    masked = (
+        "All tokens from `start` on are new, often several. Each looks at all that was read, at "
+        "itself and at the new ones before it: `causal_mask(n_new, n_all)`."
+    )
+    whole = (
+        "`start` may be 0: all tokens are new and go through the blocks. `-0:` and tests like "
+        "`if start` take another way there."
+    )
+    any_model = (
+        "The model embeds as it wants to, without positions or with a look at the tokens before: "
+        "call `model.embed` with the whole text, and cut what it gives."
+    )
     return [
         case("one new token", learned, 1, 4, 3),
-        case("three new tokens", learned, 1, 6, 3),
-        case("several texts", learned, 3, 7, 6),
-        case("several texts, several tokens", learned, 3, 7, 2),
-        case("nothing was read", learned, 2, 5, 0),
-        case("one token, nothing was read", learned, 2, 1, 0),
-        case("as many texts as tokens", learned, 4, 4, 2),
-        case("queries and keys are turned", turned, 2, 6, 5),
-        case("they are turned, several tokens", turned, 2, 7, 3),
-        case("pairs of tokens", pairs, 2, 6, 5),
-        case("pairs of tokens, several new ones", pairs, 2, 7, 4),
+        case("one new token of several texts", learned, 3, 7, 6),
+        case("as many texts as tokens", learned, 4, 4, 3),
+        case("three new tokens", learned, 1, 6, 3, masked),
+        case("several texts, several tokens", learned, 3, 7, 2, masked),
+        case("as many texts as tokens, two new", learned, 4, 4, 2, masked),
+        case("they are turned, several tokens", turned, 2, 7, 3, masked),
+        case("nothing was read", learned, 2, 5, 0, whole),
+        case("one token, nothing was read", learned, 2, 1, 0, whole),
+        case("queries and keys are turned", turned, 2, 6, 5, any_model),
+        case("pairs of tokens", pairs, 2, 6, 5, any_model),
     ]
 
 
@@ -240,6 +255,17 @@ class Probabilities(_ReadOn):
 class OneBlock(_ReadOn):
     def blocks(self, model):
         return model.blocks[:1]
+
+
+@mistake(
+    "Every block is given the embedded tokens, so only the last block has an effect. Each takes "
+    "what the block before it gave: `x = block(x, mask)`."
+)
+class EveryBlockFromTheEmbedding(_ReadOn):
+    def read(self, model, x, mask):
+        for block in model.blocks:
+            out = block(x, mask)
+        return self.say(model, out)
 
 
 @mistake("You norm after every block. `model.norm` comes once, at the end.")

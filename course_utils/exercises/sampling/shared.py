@@ -27,6 +27,11 @@ PROBABILITIES = (
     "go on from there. Softmax comes at the very end."
 )
 
+STAYS_REMOVED = (
+    "A token that is minus infinity already stays so, wherever in its row it stands; it must make "
+    "no NaN of its neighbours, as ∞ - ∞ and ∞ · 0 do."
+)
+
 
 def numbers_alone(part: Part, **arguments: Any) -> Any:
     """Nobody learns through these parts, so NumPy and plain Python are right as well."""
@@ -58,16 +63,25 @@ def filter_cases(
     name: str,
     oracle: Callable[..., Tensor],
     argument: str,
-    tables: Iterable[tuple[str, Tensor, Iterable[float]]],
+    tables: Iterable[tuple[str, Tensor, Iterable[float], str]],
 ) -> list[Case]:
-    """A case for each value of each table: title, logits, values of the filter's argument."""
+    """A case for each value of each table: title, logits, values of the argument, the point."""
 
-    def case(title: str, logits: Tensor, value: float) -> Case:
-        arguments = {"logits": logits, argument: value}
-        call = f"{name}(logits, {value})"
-        return Case(f"{title}, {value}", arguments, torch.no_grad()(oracle), numbers_alone, call)
+    def case(title: str, logits: Tensor, value: float, point: str) -> Case:
+        return Case(
+            f"{title}, {value}",
+            {"logits": logits, argument: value},
+            torch.no_grad()(oracle),
+            numbers_alone,
+            f"{name}(logits, {value})",
+            point=point,
+        )
 
-    return [case(title, logits, value) for title, logits, values in tables for value in values]
+    return [
+        case(title, logits, value, point)
+        for title, logits, values, point in tables
+        for value in values
+    ]
 
 
 def mistake_in_steps(exercise: Exercise) -> Callable[[str], Callable[[type], type]]:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from course_utils.exercises import inputs
+from course_utils.exercises import inputs, points
 from course_utils.exercises.exercise import Case, Exercise
 from course_utils.exercises.sampling import shared
 
@@ -35,22 +35,36 @@ def _top_k_by_hand(logits: Tensor, k: int) -> Tensor:
 def cases() -> list[Case]:
     ties = torch.tensor([[3.0, 1.0, 1.0, 1.0, 0.0], [2.0, 2.0, 2.0, 5.0, 5.0]])
     normal = inputs.normal
+    everything = (
+        "A k that is the whole vocabulary or more keeps everything: `topk` refuses more than there "
+        "are, `min(k, logits.shape[-1])` does not."
+    )
+    any_sign = "Logits may all be negative or all positive: 0 marks neither the best nor the rest."
+    tie = (
+        "Whatever ties with the k-th best stays, so a row may keep more than k: compare logits "
+        "with the k-th. Above it, tokens that tie count one each, as they are not one token."
+    )
+    far = (
+        "The logits themselves are compared: of logits far apart, softmax rounds all but the best "
+        "to 0, and they seem to tie."
+    )
     return shared.filter_cases(
         "top_k",
         _top_k_by_hand,
         "k",
         (
-            ("four tokens", shared.SMALL, (2, 1, 3, 4)),
-            ("more than there are", shared.SMALL, (5, 100)),
-            ("rows that differ", normal(3, 8), (1, 3, 7)),
-            ("as many rows as tokens", 3 * normal(5, 5), (2,)),
-            ("all below zero", -1 - normal(2, 6).abs(), (2,)),
-            ("all above zero", 1 + normal(2, 6).abs(), (2,)),
-            ("some are equally good", ties, (1, 2, 3)),
-            ("some are removed already", shared.REMOVED, (2, 4)),
-            ("a sure model", 100 * normal(2, 6), (4,)),
-            ("a transposed view", normal(6, 2).T, (3,)),
-            ("float64", normal(2, 6, dtype=torch.float64), (3,)),
+            ("four tokens", shared.SMALL, (2, 1, 3), ""),
+            ("as many as there are", shared.SMALL, (4,), everything),
+            ("more than there are", shared.SMALL, (5, 100), everything),
+            ("rows that differ", normal(3, 8), (1, 3, 7), ""),
+            ("as many rows as tokens", 3 * normal(5, 5), (2,), ""),
+            ("all below zero", -1 - normal(2, 6).abs(), (2,), any_sign),
+            ("all above zero", 1 + normal(2, 6).abs(), (2,), any_sign),
+            ("some are equally good", ties, (1, 2, 3), tie),
+            ("some are removed already", shared.REMOVED, (2, 4), shared.STAYS_REMOVED),
+            ("a sure model", 300 * normal(2, 6), (4,), far),
+            ("a transposed view", normal(6, 2).T, (3,), points.OTHER_ORDER),
+            ("float64", normal(2, 6, dtype=torch.float64), (3,), points.FLOAT64),
         ),
     )
 
@@ -98,8 +112,8 @@ def drops_the_last(logits, k):
 
 
 @exercise.mistake(
-    "You keep k + 1 tokens. In a list, the k-th best stands at place k - 1; `kthvalue` counts "
-    "from 1."
+    "You keep k + 1 tokens. Sorted with the best in front, the k-th best stands at place k - 1. "
+    "`kthvalue` counts from 1, and from below: there it is number `size - k + 1`."
 )
 def keeps_one_more(logits, k):
     return _top_k_by_hand(logits, k + 1)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from course_utils.exercises import inputs
+from course_utils.exercises import inputs, points
 from course_utils.exercises.exercise import Case, Exercise
 from course_utils.exercises.sampling import shared
 
@@ -36,28 +36,42 @@ def cases() -> list[Case]:
     shuffled = shared.logits_of(
         [0.05, 0.3, 0.15, 0.5], [0.3, 0.1, 0.38, 0.22], [0.27, 0.24, 0.26, 0.23]
     )
+    unlikely = torch.tensor([[40.0, 0.0, 1.0, 20.0]])
+    one_stays = (
+        "One token always stays: the one that crosses p is kept, even where it is the best and "
+        "has more than p alone."
+    )
+    everything = (
+        "p = 1 keeps everything, also what comes after the rounded probabilities have summed to "
+        "1: return the logits as they are."
+    )
+    fewest = (
+        "The fewest tokens that reach p stay, also of those that are equally probable: count "
+        "places in the sorted order. `>=` the probability that crosses p keeps all that tie."
+    )
     cases = shared.filter_cases(
         "top_p",
         shared.top_p_by_hand,
         "p",
         (
-            ("four tokens", shared.SMALL, (0.6, 0.4, 0.85)),
-            ("in no order", shuffled, (0.45, 0.7, 0.97)),
-            ("so little that one is left", shuffled, (1e-4,)),
-            ("everything", shuffled, (1.0, 1)),
-            ("everything, however unlikely", torch.tensor([[40.0, 0.0, 1.0, 20.0]]), (1.0,)),
-            ("rows that differ", 2 * normal(4, 9), (0.3, 0.75)),
-            ("as many rows as tokens", 2 * normal(5, 5), (0.8,)),
-            ("some are removed already", shared.REMOVED, (0.6, 0.95)),
-            ("a sure row", torch.tensor([[9.0, 0.0, 1.0], [0.0, 0.5, 0.2]]), (0.9,)),
-            ("a transposed view", 2 * normal(6, 2).T, (0.7,)),
-            ("float64", 2 * normal(2, 6, dtype=torch.float64), (0.7,)),
+            ("four tokens", shared.SMALL, (0.6, 0.4, 0.85), ""),
+            ("in no order", shuffled, (0.45, 0.7, 0.97), ""),
+            ("so little that one is left", shuffled, (1e-4,), one_stays),
+            ("everything", shuffled, (1.0, 1), everything),
+            ("everything, however unlikely", unlikely, (1.0,), everything),
+            ("rows that differ", 2 * normal(4, 9), (0.3, 0.75), ""),
+            ("as many rows as tokens", 2 * normal(5, 5), (0.8,), ""),
+            ("some are removed already", shared.REMOVED, (0.6, 0.95), shared.STAYS_REMOVED),
+            ("a sure row", torch.tensor([[9.0, 0.0, 1.0], [0.0, 0.5, 0.2]]), (0.9,), one_stays),
+            ("a transposed view", 2 * normal(6, 2).T, (0.7,), points.OTHER_ORDER),
+            ("float64", 2 * normal(2, 6, dtype=torch.float64), (0.7,), points.FLOAT64),
         ),
     )
     alike = {"logits": torch.zeros(1, 4), "p": 0.5}
     count = lambda part, **given: _left_per_row(shared.numbers_alone(part, **given))  # noqa: E731
     oracle = lambda logits, p: torch.tensor([2])  # noqa: E731
-    return [*cases, Case("how many of four alike", alike, oracle, count, "top_p(logits, 0.5)")]
+    call = "top_p(logits, 0.5)"
+    return [*cases, Case("how many of four alike", alike, oracle, count, call, point=fewest)]
 
 
 @exercise.mistake(
@@ -129,6 +143,14 @@ def gathered_instead_of_scattered(logits, p):
     return logits.masked_fill((before >= p).gather(-1, order), -math.inf)
 
 
+@exercise.mistake(
+    "You `gather` with `order`, which sorts once more, wherever p is below 1. The way back is "
+    "`scatter`, or `gather` with `order.argsort(-1)`."
+)
+def gathered_below_one(logits, p):
+    return logits.clone() if p >= 1 else gathered_instead_of_scattered(logits, p)
+
+
 @exercise.mistake("You begin with the least likely tokens. Sort with `descending=True`.")
 def starts_with_the_worst(logits, p):
     probabilities, order = logits.softmax(-1).sort(stable=True)
@@ -161,6 +183,16 @@ def one_too_many(logits, p):
     before = F.pad(probabilities.cumsum(-1), (2, 0))[:, : logits.shape[-1]]
     keep = torch.zeros_like(logits, dtype=torch.bool).scatter(-1, order, before < p)
     return logits.masked_fill(~keep, -math.inf)
+
+
+@exercise.mistake(
+    "All rows keep as many tokens as the row that needs most. A surer row reaches p with fewer: "
+    "count, or mask, row by row."
+)
+def as_many_in_every_row(logits, p):
+    n_kept = max(len(shared.nucleus(row, p)) for row in logits)
+    rank = logits.argsort(descending=True, stable=True).argsort(-1)
+    return logits.masked_fill(rank >= n_kept, -math.inf)
 
 
 @exercise.mistake("You remove what should stay. Turn the mask around.")

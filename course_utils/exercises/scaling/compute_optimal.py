@@ -2,10 +2,11 @@
 
 import functools
 import math
+from typing import Any
 
 import torch
 
-from course_utils.exercises.exercise import Case, Exercise
+from course_utils.exercises.exercise import Case, Exercise, Part, Wrong
 
 exercise = Exercise(
     "scaling.compute_optimal",
@@ -37,22 +38,48 @@ def _lowest_loss(
     return math.exp(low), flops / (6 * math.exp(low))
 
 
+def _call(part: Part, **arguments: float) -> Any:
+    return part(**arguments)
+
+
+def _spends_the_budget(part: Part, **arguments: float) -> Any:
+    """What a part gives, if it costs what there is: N may be wrong as well, and D for two reasons.
+
+    Raises Wrong where it costs less or more.
+    """
+    found, flops = part(**arguments), arguments["flops"]
+    if isinstance(found, tuple) and len(found) == 2 and all(type(one) is float for one in found):
+        spent = 6 * found[0] * found[1]
+        if not math.isclose(spent, flops, rel_tol=1e-3):
+            raise Wrong(
+                f"The budget is not kept: 6 · N · D is {spent:.3g}, which is {spent / flops:.3g} "
+                f"times `flops`. Whatever N is, D is what it leaves: flops / (6 · N)."
+            )
+    return found
+
+
 @exercise.cases
 def cases() -> list[Case]:
-    def case(title: str, *values: float) -> Case:
+    def case(title: str, *values: float, use: Any = _call, point: str = "") -> Case:
         names = ("flops", "a", "b", "alpha", "beta")
         call = f"compute_optimal({', '.join(f'{value:g}' for value in values)})"
-        return Case(title, dict(zip(names, values, strict=True)), _lowest_loss, shown=call)
+        arguments = dict(zip(names, values, strict=True))
+        return Case(title, arguments, _lowest_loss, use, call, point=point)
 
+    any_size = (
+        "N and D may be of any size, from a few to many billions: a formula finds them, where a "
+        "search is limited by its range and by its steps."
+    )
     return [
-        case("a small budget", 6e6, 8.0, 30.0, 0.5, 0.25),
-        case("Hoffmann et al., as much as for Gopher", 5.76e23, 406.4, 410.7, 0.34, 0.28),
+        case("a small budget", 6e6, 8.0, 30.0, 0.5, 0.25, use=_spends_the_budget),
         case("Hoffmann et al., a day on a few GPUs", 1e19, 406.4, 410.7, 0.34, 0.28),
         case("both alike", 6e8, 5.0, 5.0, 0.3, 0.3),
         case("alike but for the factors", 2e15, 3.0, 900.0, 0.4, 0.4),
-        case("size hardly helps", 3e12, 20.0, 7.0, 0.9, 0.2),
-        case("text hardly helps", 3e12, 0.7, 50.0, 0.15, 0.8),
-    ]
+        case("Hoffmann et al., as much as for Gopher", 5.76e23, 406.4, 410.7, 0.34, 0.28,
+             point=any_size),
+        case("size hardly helps", 3e12, 20.0, 7.0, 0.9, 0.2, point=any_size),
+        case("text hardly helps", 3e12, 0.7, 50.0, 0.15, 0.8, point=any_size),
+    ]  # fmt: skip
 
 
 def _optimum(flops, share, power, passes=6):

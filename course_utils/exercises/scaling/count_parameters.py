@@ -22,19 +22,24 @@ exercise = Exercise(
 
 @exercise.cases
 def cases() -> list[Case]:
-    def case(title: str, sizes: Sizes) -> Case:
+    def case(title: str, sizes: Sizes, point: str = "") -> Case:
         call = "count_parameters(sizes)"
-        return Case(title, {"sizes": sizes}, shared.counted, shown=call)
+        return Case(title, {"sizes": sizes}, shared.counted, shown=call, point=point)
 
+    tied = (
+        "Where `sizes.tied`, the head is the table of token vectors, which is counted already: its "
+        'entry "head" is 0, but it is there.'
+    )
+    exact = "The counts are whole numbers, exact however large: float32 has 7 digits."
     return [
         case("a small model", Sizes(50, 12, 3, 2, 9)),
-        case("a head that is tied to the table", Sizes(50, 12, 3, 2, 9, tied=True)),
         case("one block, one head", Sizes(31, 10, 1, 1, 17)),
         case("more places than words", Sizes(7, 8, 2, 5, 40)),
-        case("deeper, and tied", Sizes(23, 20, 5, 7, 6, tied=True)),
         case("width, heads and depth are alike", Sizes(4, 4, 4, 4, 4)),
         case("one of everything", Sizes(1, 1, 1, 1, 1)),
-        case("many words, and a long context", shared.LARGE),
+        case("a head that is tied to the table", Sizes(50, 12, 3, 2, 9, tied=True), tied),
+        case("deeper, and tied", Sizes(23, 20, 5, 7, 6, tied=True), tied),
+        case("many words, and a long context", shared.LARGE, exact),
     ]
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from course_utils.exercises.exercise import Case, Exercise, Mistake, Part
+from course_utils.exercises.exercise import Case, Exercise, Mistake, Part, Wrong
 
 exercise = Exercise(
     "scaling.fit_power_law",
@@ -45,6 +45,18 @@ def _to_four_digits(part: Part, *given: Any, **named: Any) -> Any:
     return tuple(_short(one) if isinstance(one, float) else one for one in fitted)
 
 
+def _not_in_logarithms(part: Part, n: Tensor, loss: Tensor) -> Any:
+    """As `_measured`. Raises Wrong where a is its own logarithm, whatever else is wrong."""
+    fitted, (a, _) = _measured(part, n, loss), line_by_numpy(n, loss)
+    height = fitted[0] if isinstance(fitted, tuple) and fitted else None
+    if isinstance(height, float) and math.isclose(height, math.log(a), rel_tol=1e-3):
+        raise Wrong(
+            f"Your a is {height:.4g}. That is the logarithm of the one that is asked for, {a:.4g}: "
+            "the line has log a for its height, so take the exponential."
+        )
+    return fitted
+
+
 def _is_number(one: Any) -> bool:
     return isinstance(one, Tensor) and one.numel() == 1
 
@@ -58,29 +70,43 @@ def cases() -> list[Case]:
     single, double = torch.float32, torch.float64
 
     def case(
-        title: str, n: list, loss: list, n_in: Any = double, loss_in: Any = double, **floor: float
-    ) -> Case:
+        title: str, n: list, loss: list, point: str = "", n_in: Any = double, loss_in: Any = double,
+        use: Any = None, **floor: float,
+    ) -> Case:  # fmt: skip
         numbers = {"n": torch.tensor(n, dtype=n_in), "loss": torch.tensor(loss, dtype=loss_in)}
         call = "fit_power_law(n, loss" + "".join(f", floor={value}" for value in floor.values())
-        use = _to_four_digits if single in (n_in, loss_in) else _measured
-        return Case(title, numbers | floor, functools.partial(use, line_by_numpy), use, f"{call})")
+        use = use or (_to_four_digits if single in (n_in, loss_in) else _measured)
+        oracle = functools.partial(use, line_by_numpy)
+        return Case(title, numbers | floor, oracle, use, f"{call})", point=point)
 
     measured = [3.91, 3.26, 2.74, 2.57, 2.31, 2.27, 2.12]
     sizes = [1e3, 3e3, 1.1e4, 2.7e4, 9e4, 2.2e5, 8e5]
     four, fall = [4.0, 16.0, 64.0, 256.0], [4.0, 2.0, 1.0, 0.5]
+    with_floor = (
+        "`floor` is what stays of the loss however large n is: subtract it from the loss itself, "
+        "before the logarithm."
+    )
+    order = "The runs come in any order: no place in the list is the smallest or the largest."
+    two = "Two sizes are enough for a line: nothing is divided by their number less 2."
+    below = "What is above the floor may be below 1, and its logarithm negative: that is no error."
+    grows = "The loss may grow with n. Then alpha, minus the slope, is negative."
+    alike = (
+        "Sizes and losses may be float32, float64, or one of each: `.double()` makes both alike, "
+        "and the sums exact enough."
+    )
     return [
-        case("a line without noise", four, fall),
-        case("the same above a floor of 2", four, [2 + one for one in fall], floor=2.0),
+        case("a line without noise", four, fall, use=_not_in_logarithms),
         case("measured, with noise", sizes, measured),
-        case("measured, with a known floor", sizes, measured, floor=1.7),
-        case("in no order", [9e4, 1e3, 8e5, 2.7e4], [2.31, 3.91, 2.12, 2.57], floor=0.9),
         case("large models", [7.7e5, 1.2e7, 3e8, 1.5e9], [5.1, 3.9, 3.4, 2.9]),
-        case("two sizes", [50.0, 300.0], [3.0, 2.5], floor=0.5),
-        case("less than 1", [20.0, 70.0, 500.0], [0.31, 0.16, 0.07], floor=0.02),
-        case("a loss that grows", [10.0, 100.0, 1000.0], [1.0, 1.3, 1.9]),
-        case("float32", sizes, measured, single, single, floor=1.25),
-        case("sizes in float64, losses in float32", sizes, measured, double, single, floor=1.1),
-        case("sizes in float32, losses in float64", sizes, measured, single, double, floor=1.1),
+        case("above a floor of 2", four, [2 + one for one in fall], with_floor, floor=2.0),
+        case("measured, with a known floor", sizes, measured, with_floor, floor=1.7),
+        case("in no order", [9e4, 1e3, 8e5, 2.7e4], [2.31, 3.91, 2.12, 2.57], order),
+        case("two sizes", [50.0, 300.0], [3.0, 2.5], two),
+        case("less than 1", [20.0, 70.0, 500.0], [0.31, 0.16, 0.07], below),
+        case("a loss that grows", [10.0, 100.0, 1000.0], [1.0, 1.3, 1.9], grows),
+        case("float32", sizes, measured, alike, single, single),
+        case("sizes in float64, losses in float32", sizes, measured, alike, double, single),
+        case("sizes in float32, losses in float64", sizes, measured, alike, single, double),
     ]
 
 

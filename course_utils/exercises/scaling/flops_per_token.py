@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
-from course_utils.exercises.exercise import Case, Exercise
+from course_utils.exercises.exercise import Case, Exercise, Part, Wrong
 from course_utils.exercises.scaling import shared
 from course_utils.scaling import Sizes
 
@@ -46,29 +47,59 @@ def _backward(product: Product) -> list[Product]:
 
 @exercise.cases
 def cases() -> list[Case]:
-    def case(title: str, sizes: Sizes, n_tokens: int, **training: bool) -> Case:
+    def case(title: str, sizes: Sizes, n_tokens: int, point: str = "", **training: bool) -> Case:
         given = "".join(f", {name}={value}" for name, value in training.items())
         return Case(
             title,
             {"sizes": sizes, "n_tokens": n_tokens, **training},
             flops_by_products,
             shown=f"flops_per_token(sizes, {n_tokens}{given})",
+            point=point,
         )
 
     small, tied = Sizes(50, 12, 3, 2, 9), Sizes(23, 20, 5, 7, 30, tied=True)
-    gpt2 = Sizes(50257, 768, 12, 12, 1024, tied=True)
+    large = Sizes(50257, 768, 12, 12, 1024)
+    learns = (
+        "With `training` there is the way back as well. It costs twice forward, in every product: "
+        "3 times forward in all."
+    )
+    head = "A tied head saves memory, not work: the product with every word's vector is made."
+    beyond = "`n_tokens` is what the text has, also where that is more than `context`."
+    compared = Case(
+        "learning, compared with reading",
+        {"sizes": small, "n_tokens": 7},
+        lambda *_: 3.0,
+        _learning_by_reading,
+        "flops_per_token(sizes, 7, training=True) / flops_per_token(sizes, 7)",
+        point=learns,
+    )
     return [
+        compared,
         case("a small model reads", small, 7),
-        case("it learns", small, 7, training=True),
-        case("the head is tied", tied, 11),
-        case("the head is tied, while it learns", tied, 30, training=True),
-        case("one token alone", small, 1, training=False),
         case("one block, one head", Sizes(31, 10, 1, 1, 17), 6),
-        case("the whole context", Sizes(7, 8, 2, 5, 40), 40, training=True),
-        case("a longer text than the context", small, 12),
-        case("the size of GPT-2, a short text", gpt2, 100),
-        case("the size of GPT-2, the longest text", gpt2, 1024, training=True),
+        case("one token alone", small, 1, training=False),
+        case("the whole context", Sizes(7, 8, 2, 5, 40), 40),
+        case("the size of GPT-2, a short text", large, 100),
+        case("it learns", small, 7, learns, training=True),
+        case("the size of GPT-2 learns, the longest text", large, 1024, learns, training=True),
+        case("the head is tied", tied, 11, head),
+        case("the head is tied, a longer text", tied, 30, head),
+        case("a longer text than the context", small, 12, beyond),
     ]
+
+
+def _learning_by_reading(part: Part, **arguments: Any) -> Any:
+    """How many times as much learning costs: right even where both are wrong in the same way."""
+    reads, learns = part(**arguments), part(**arguments, training=True)
+    if not (isinstance(reads, int | float) and isinstance(learns, int | float) and reads):
+        return reads
+    times = learns / reads
+    if abs(times - 3) > 0.001:
+        raise Wrong(
+            f"Learning costs {times:.3g} times what reading does, and should cost 3 times: the way "
+            "back makes two products for every one of the way forward."
+        )
+    return 3.0
 
 
 @exercise.mistake(

@@ -45,26 +45,37 @@ def _to_four_digits(part: Part, *given: Any, **named: Any) -> Any:
 @exercise.cases
 def cases() -> list[Case]:
     def case(
-        title: str, n: list, loss: list, floor: float, size: float, kind: Any = torch.float64
-    ) -> Case:
+        title: str, n: list, loss: list, floor: float, size: float, point: str = "",
+        kind: Any = torch.float64,
+    ) -> Case:  # fmt: skip
         runs = {"n": torch.tensor(n, dtype=kind), "loss": torch.tensor(loss, dtype=kind)}
         call = f"foretell(n, loss, floor={floor}, size={size:g})"
         given = runs | {"floor": floor, "size": size}
         use = _measured if kind == torch.float64 else _to_four_digits
-        return Case(title, given, functools.partial(use, by_numpy), use, call)
+        return Case(title, given, functools.partial(use, by_numpy), use, call, point=point)
 
     sizes, losses = [1e3, 3e3, 1.1e4, 2.7e4, 9e4], [3.91, 3.26, 2.74, 2.57, 2.31]
+    no_floor = "The floor may be 0: it is given all the same, and nothing else stands for it."
+    order = "The runs come in any order: the last one is not always the largest."
+    any_size = (
+        "`size` may be any: one that was run, one between, a smaller one. It is always the law "
+        "that is asked for, not a run, and not a limit."
+    )
+    below = "What is above the floor may be below 1, and its logarithm negative: that is no error."
+    grows = "The loss may grow with the size. Then alpha is negative, and the law says so, too."
+    single = "Runs in float32 give a Python number as well, `.item()`, and as many digits."
     return [
         case("a line without noise", [4.0, 16.0, 64.0], [6.0, 4.0, 3.0], 2.0, 256.0),
         case("five runs with noise, and a sixth", sizes, losses, 1.7, 8e5),
-        case("no floor", sizes, losses, 0.0, 8e5),
-        case("in no order", [9e4, 1e3, 2.7e4, 3e3], [2.31, 3.91, 2.57, 3.26], 0.9, 5e6),
-        case("a size between those that were run", sizes, losses, 1.2, 5e3),
-        case("a size that was run", sizes, losses, 1.2, 9e4),
-        case("a smaller one", sizes, losses, 1.5, 200),
-        case("losses below 1", [20.0, 70.0, 500.0], [0.31, 0.16, 0.07], 0.02, 3000.0),
-        case("a loss that grows", [10.0, 100.0, 1000.0], [1.0, 1.3, 1.9], 0.4, 1e4),
-        case("float32", sizes, losses, 1.25, 3e6, torch.float32),
+        case("another floor, a larger size", sizes, losses, 1.2, 3e7),
+        case("no floor", sizes, losses, 0.0, 8e5, no_floor),
+        case("in no order", [9e4, 1e3, 2.7e4, 3e3], [2.31, 3.91, 2.57, 3.26], 0.9, 5e6, order),
+        case("a size between those that were run", sizes, losses, 1.2, 5e3, any_size),
+        case("a size that was run", sizes, losses, 1.2, 9e4, any_size),
+        case("a smaller one", sizes, losses, 1.5, 200, any_size),
+        case("losses below 1", [20.0, 70.0, 500.0], [0.31, 0.16, 0.07], 0.02, 3000.0, below),
+        case("a loss that grows", [10.0, 100.0, 1000.0], [1.0, 1.3, 1.9], 0.4, 1e4, grows),
+        case("float32", sizes, losses, 1.25, 3e6, single, torch.float32),
     ]
 
 

@@ -106,33 +106,52 @@ def _part_of_a_mode(part: Part, mode: str, **arguments: Any) -> str:
 
 @exercise.cases
 def cases() -> list[Case]:
-    def case(title: str, sizes: Sizes, n_rows: int, n_tokens: int, **options: Any) -> Case:
+    def case(
+        title: str, sizes: Sizes, n_rows: int, n_tokens: int, point: str = "", **options: Any
+    ) -> Case:
         given = "".join(f", {name}={value!r}" for name, value in options.items())
         arguments = {"sizes": sizes, "n_rows": n_rows, "n_tokens": n_tokens, **options}
         call = f"memory_report(sizes, {n_rows}, {n_tokens}{given})"
         if options.get("mode") in (None, "training", "generation"):
-            return Case(title, arguments, _memory_tensor_by_tensor, shown=call)
+            return Case(title, arguments, _memory_tensor_by_tensor, shown=call, point=point)
         use = _part_of_a_mode if options["mode"] == "train" else _unknown_mode
-        return Case(title, arguments, lambda *_: "a ValueError", use, call)
+        return Case(title, arguments, lambda *_: "a ValueError", use, call, point=point)
 
-    small, tied = Sizes(50, 12, 3, 2, 9), Sizes(23, 20, 5, 4, 30, tied=True)
+    small, other = Sizes(50, 12, 3, 2, 9), Sizes(23, 20, 5, 4, 30)
+    tied = Sizes(23, 20, 5, 4, 30, tied=True)
     single = Sizes(31, 10, 1, 1, 17)
+    learns, writes = {"mode": "training"}, {"mode": "generation"}
+    size = (
+        "`bytes_per_number` is the size of every number there is: weights, gradients, optimiser, "
+        "activations and cache."
+    )
+    weights = (
+        'The weights are `count_parameters(sizes)["total"]`, which knows that a tied head has none '
+        "of its own. Its logits are kept all the same."
+    )
+    beyond = "`n_tokens` is what the texts have, also where that is more than `context`."
+    modes = (
+        'There are two modes, spelt "training" and "generation". Whatever else is given raises a '
+        "ValueError."
+    )
     return [
         case("a small model learns", small, 5, 7),
-        case("it writes", small, 5, 7, mode="generation"),
-        case("it learns in half precision", tied, 3, 11, mode="training", bytes_per_number=2),
-        case("it writes in half precision", tied, 3, 11, mode="generation", bytes_per_number=2),
-        case("it writes with one byte for a number", tied, 2, 30, mode="generation",
+        case("it writes", small, 5, 7, **writes),
+        case("another model learns", other, 3, 11, **learns),
+        case("one text of one token", small, 1, 1, **learns),
+        case("one long text is written", single, 1, 17, **writes),
+        case("it learns in half precision", other, 3, 11, size, **learns, bytes_per_number=2),
+        case("it writes in half precision", other, 3, 11, size, **writes, bytes_per_number=2),
+        case("it writes with one byte for a number", other, 2, 30, size, **writes,
              bytes_per_number=1),
-        case("it learns in double precision", single, 2, 6, mode="training", bytes_per_number=8),
-        case("one text of one token", small, 1, 1, mode="training"),
-        case("one long text is written", single, 1, 17, mode="generation"),
-        case("longer texts than the context", small, 2, 12),
-        case("longer texts are written", small, 2, 12, mode="generation"),
-        case("a large vocabulary", shared.LARGE, 3, 5, mode="training"),
-        case("a mode that there is not", small, 5, 7, mode="inference"),
-        case("a mode in capitals", small, 5, 7, mode="Training"),
-        case("a part of a mode's name", small, 5, 7, mode="train"),
+        case("it learns in double precision", single, 2, 6, size, **learns, bytes_per_number=8),
+        case("a tied head", tied, 3, 11, weights, **learns),
+        case("a tied head, and a large vocabulary", shared.LARGE, 3, 5, weights, **learns),
+        case("longer texts than the context", small, 2, 12, beyond),
+        case("longer texts are written", small, 2, 12, beyond, **writes),
+        case("a mode that there is not", small, 5, 7, modes, mode="inference"),
+        case("a mode in capitals", small, 5, 7, modes, mode="Training"),
+        case("a part of a mode's name", small, 5, 7, modes, mode="train"),
     ]  # fmt: skip
 
 
