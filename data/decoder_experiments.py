@@ -39,7 +39,7 @@ def learning(
         yield step
         optimizer.param_groups[0]["lr"] = rate * min(1, (step + 1) / 30) * (1 - step / steps)
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
 
@@ -165,9 +165,9 @@ def read_dates_once(seed: int) -> dict[str, Any]:
     run["hits"] = rounded(measured[chosen, torch.arange(10)])
     run["blind"] = rounded(blind)
     run["right"] = {"the whole model": rounded(right_by_place(model, test))}
-    for step in ("self_attention", "cross_attention", "feed_forward"):
-        undo = always_the_mean(model, step, training)
-        run["right"][step] = rounded(right_by_place(model, test))
+    for layer in ("self_attention", "cross_attention", "feed_forward"):
+        undo = always_the_mean(model, layer, training)
+        run["right"][layer] = rounded(right_by_place(model, test))
         undo()
     print(run, flush=True)
     return run
@@ -252,7 +252,7 @@ def hits(
 
 def always_the_mean(model: nn.Module, step: str, training: Sequence[date]) -> Callable[[], None]:
     """Let a step of the decoder say what it says on average; the result undoes it."""
-    layer: nn.Module = model.blocks[0].get_submodule(step)  # type: ignore[index,union-attr,operator]
+    layer: nn.Module = model.blocks[0].get_submodule(step)  # type: ignore[index,union-attr]
     said: list[Tensor] = []
     source, target = dates.batch(Random(3), training, 300)
     hook = layer.register_forward_hook(lambda _, args, out: said.append(out))
@@ -329,7 +329,7 @@ def steps_to_reverse(kind: str, rate: float, seed: int) -> int:
             return step
         optimizer.param_groups[0]["lr"] = rate * min(1, (step + 1) / 30)
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
     return MOST_STEPS
