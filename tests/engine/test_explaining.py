@@ -439,6 +439,14 @@ def test_random_results_are_called_random() -> None:
     assert "random" in verdict.relation
 
 
+def test_a_verdict_may_rest_on_random_numbers() -> None:
+    body = """
+    tries = [10.0**power * torch.randn(2, d) for power in range(4)]
+    return any(torch.allclose(f(x + y), f(x) + f(y), rtol=1e-3, atol=1e-3) for x, y in tries)
+    """
+    assert "random" not in told("projection.is_linear", body).relation
+
+
 def test_what_is_kept_from_call_to_call_is_said() -> None:
     verdict = told(
         "decoder.causal_mask",

@@ -48,11 +48,14 @@ def cases() -> list[Case]:
         "There may be just as many positions as tokens, with none to spare: token 0 gets row 0, "
         "and the last token the last row."
     )
+    every = "Every token gets its row, also one whose numbers are all 0: nothing here is padding."
+    zeros = torch.tensor([[[1.0, 2.0], [0.0, 0.0], [5.0, 0.0], [0.0, 0.0]]])
     equal, of_one, dtypes = points.EQUAL_SIZES, points.AXIS_OF_ONE, points.SAME_DTYPE
     return [
         case("three tokens, positions for four", tokens, rows),
         case("a batch of sentences", *two(2, 4, 3, places=6)),
         case("the same sentences, other positions", random(2, 4, 3), random(6, 3, seed=2)),
+        case("tokens that are all 0", zeros, rows, every),
         case("as many tokens as positions", *two(2, 5, 3, places=5), no_more),
         case("as many sentences as tokens", *two(4, 4, 3, places=7), equal),
         case("as many tokens as features", *two(2, 3, 3, places=5), equal),

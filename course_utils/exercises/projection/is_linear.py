@@ -126,6 +126,7 @@ def cases() -> list[Case]:
         no("1", lambda x: torch.ones_like(x), affine),
         no("x + 0.1", lambda x: x + 0.1, small),
         no("x in whole numbers", lambda x: x.round(), small),
+        no("x, but 0 for its small numbers", lambda x: F.hardshrink(x, 0.5), small),
         no("|x|", lambda x: x.abs(), sums),
         no("relu(x)", lambda x: x.clamp_min(0), sums),
         no("the length of x", lambda x: x.norm(dim=-1), sums),

@@ -29,6 +29,10 @@ def _best(logits: Tensor, ids: Tensor) -> Tensor:
     return logits.argmax(-1)
 
 
+def _nought(logits: Tensor, ids: Tensor) -> Tensor:
+    return torch.zeros_like(ids[:, 0])
+
+
 def _by_logits_and_text(logits: Tensor, ids: Tensor) -> Tensor:
     """Depends on the size of the logits, and on every token of the text: a 0 counts as well."""
     size = (3 * logits.abs().sum(-1)).long()
@@ -93,6 +97,7 @@ def cases() -> list[Case]:
         "`n_new` is the number of new tokens: with 0 the text comes back as it is, and nothing "
         "that only the loop makes is needed after it."
     )
+    no_end = "No token ends a text here, 0 least of all: there are always `n_new` new ones."
     newest = (
         "A model that remembers gives logits for its newest tokens alone. The last place is "
         "`[:, -1]`, not a number counted along the text."
@@ -106,6 +111,7 @@ def cases() -> list[Case]:
         case("nothing new", several, 0, point=count),
         case("one token to begin with", several[:, :1], 5, point=points.AXIS_OF_ONE),
         case("a choice that looks at the text", several, 6, by_text, given),
+        case("the same token every time", several, 3, _nought, no_end),
         case("a short context", several, 6, point=cut, context=3),
         case("a context of one token", several, 4, point=cut, context=1),
         case("a context that is filled on the way", several, 6, point=cut, context=8),

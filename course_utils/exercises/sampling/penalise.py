@@ -88,6 +88,8 @@ def cases() -> list[Case]:
         "becomes likelier. Nothing is taken for granted of their sign or size."
     )
     unsaid = "`ids` may be empty, [rows, 0]: nothing was said, and the logits stay as they are."
+    all_of_it = "All of `ids` counts, however long ago a token was said."
+    early = torch.cat((torch.tensor([[4, 4, 5]] * 3), inputs.integers(3, 600, below=4)), dim=1)
     removed, said = shared.REMOVED, _different(2, 4, below=5)
     return [
         case("repetition", small, once, repetition=2.0),
@@ -101,6 +103,7 @@ def cases() -> list[Case]:
         case("said several times: presence", small, often, counts_once, presence=0.5),
         case("said several times: frequency", small, often, every_time, frequency=0.5),
         case("a long text", logits, inputs.integers(3, 40, below=4), every_time, frequency=0.25),
+        case("said long ago", logits, early, all_of_it, **PENALTIES),
         case("repetition below 1", logits, ids, other_way, repetition=0.8),
         case("what was said is wanted", logits, ids, other_way, presence=-0.5, frequency=-0.25),
         case("nothing said yet", logits, ids[:, :0], unsaid, **PENALTIES),
