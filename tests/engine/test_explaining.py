@@ -461,6 +461,11 @@ def test_what_is_kept_from_call_to_call_is_said() -> None:
     assert "from one call to the next" in verdict.relation or verdict.mistake, verdict
 
 
+def test_of_a_right_result_no_relation_is_said() -> None:
+    there_and_back = torch.tensor([[0.3, 1.7, 0.3]])
+    assert relation(there_and_back, there_and_back.clone(), {}) == ""
+
+
 def test_an_axis_of_one_hides_the_order() -> None:
     wanted = CUBE[:1]
     assert "only the shape" not in relation(wanted, wanted.reshape(3, 1, 4), {})

@@ -34,6 +34,8 @@ def relation(wanted: Any, seen: Any, arguments: Mapping[str, Any]) -> str:
         return ""
     if wanted.numel() < 3 or not telling(wanted) or seen.numel() != wanted.numel():
         return ""
+    if same(wanted, seen):  # the fault is in a gradient, or in what was changed on the way
+        return ""
     return next(_all(wanted, seen, arguments), "")
 
 
