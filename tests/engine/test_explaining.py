@@ -93,6 +93,11 @@ def blank_with(part: str, body: str) -> str:
         ("torch.einsum('ij,jk->ik', a, b)", "torch.einsum('ij,jk->ki', a, b)"),
         ("torch.einsum('...ij,jk->...ik', a, b)", "torch.einsum('...ij,jk->...k', a, b)"),
         ("nn.init.trunc_normal_(w, std=s)", "nn.init.normal_(w, std=s)"),
+        ("nn.init.xavier_uniform_(w)", "nn.init.xavier_normal_(w)"),
+        ("torch.ge(a, b)", "torch.gt(a, b)"),
+        ("torch.maximum(a, b)", "torch.minimum(a, b)"),
+        ("x.roll(1)", "x.flip(1)"),
+        ("x.cumprod(-1)", "x.cumsum(-1)"),
     ],
 )
 def test_what_was_left_out_is_put_back(before: str, after: str) -> None:
@@ -150,6 +155,10 @@ def test_statements_are_made_anew(before: str, after: str) -> None:
             "for h in x:\n    f(h)\n    g(h)",
             "if True:\n    for h in x:\n        f(h)\n    for h in x:\n        g(h)",
         ),
+        (
+            "for h in x:\n    n = 0\n    n += h",
+            "if True:\n    n = 0\n    for h in x:\n        n += h",
+        ),
     ],
 )
 def test_blocks_and_jumps_are_taken_back(before: str, after: str) -> None:
@@ -190,7 +199,8 @@ def changed_bodies(body: str) -> set[str]:
         old = [place.get() for place, _ in one.changes]
         for place, new in one.changes:
             place.put(new)
-        texts.add("\n".join(map(ast.unparse, tree.body[0].body)))  # type: ignore[attr-defined]
+        body = ast.fix_missing_locations(tree).body[0].body  # type: ignore[attr-defined]
+        texts.add("\n".join(map(ast.unparse, body)))
         for (place, _), node in zip(one.changes, old, strict=True):
             place.put(node)
     return texts
@@ -203,6 +213,9 @@ def test_operators_beside_one_number_are_changed_alike() -> None:
 
 def test_a_statement_and_the_next_change_places() -> None:
     assert "a = a - t\nb = a * a\nreturn b" in changed_bodies("b = a * a\na = a - t\nreturn b")
+    once = "n = 0\nfor x in a:\n    n = n + x\n    b.append(n)\nreturn b"
+    anew = "pass\nfor x in a:\n    n = 0\n    n = n + x\n    b.append(n)\nreturn b"
+    assert anew in changed_bodies(once)
 
 
 def test_slices_start_and_end_elsewhere() -> None:

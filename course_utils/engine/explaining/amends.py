@@ -88,6 +88,9 @@ def _amended_statements(node: ast.stmt) -> Iterator[ast.AST]:
             with_fields(node, iter=method(node.iter, f"unbind({axis})")) for axis in (1, -1)
         )
         yield from _in_two_loops(node)
+        if len(node.body) > 1:  # what is done anew in every round, done once
+            rest = with_fields(node, body=node.body[1:])
+            yield ast.If(ast.Constant(True), copy.deepcopy([node.body[0], rest]), [])
     yield from _each_its_own(node)
     yield from made_anew(node)
 

@@ -254,13 +254,16 @@ def _operators_alike(trial: Trial, places: list[edits.Place]) -> Iterator[Candid
 
 
 def _in_another_order(trial: Trial, places: list[edits.Place]) -> Iterator[Candidate]:
-    """A statement and the next one in each other's place."""
+    """A statement and the next one in each other's place, or inside that one, if it is a loop."""
     statements = [place for place in places if isinstance(place.get(), ast.stmt)]
     for one, other in itertools.product(statements, repeat=2):
         block = one.parent is other.parent and one.field == other.field
         if block and one.index is not None and other.index == one.index + 1:
-            changes = ((one, copy.deepcopy(other.get())), (other, copy.deepcopy(one.get())))
-            yield Candidate(2, changes, *_blamed(trial, one))
+            first, second = copy.deepcopy(one.get()), copy.deepcopy(other.get())
+            yield Candidate(2, ((one, second), (other, first)), *_blamed(trial, one))
+            if isinstance(second, ast.For):
+                inside = edits.with_fields(second, body=[first, *second.body])
+                yield Candidate(2, ((one, ast.Pass()), (other, inside)), *_blamed(trial, one))
 
 
 def _own_changes(trial: Trial, definition: ast.FunctionDef, places: list[edits.Place]) -> Changes:

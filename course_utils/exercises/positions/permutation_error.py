@@ -163,8 +163,9 @@ def permutes_batch(layer, x, order):
 
 
 @exercise.mistake(
-    "You use `order` a second time to undo it. That shuffles once more. Undoing takes the "
-    "inverse, `order.argsort()`; or shuffle the other answer, `layer(x)[:, order]`."
+    "`order` and its inverse stand in each other's place. `layer(x[:, order])` is undone by "
+    "`[:, order.argsort()]`; or else the other answer is shuffled by `order` itself: "
+    "`layer(x)[:, order]`."
 )
 def shuffles_again(layer, x, order):
     return (layer(x[:, order])[:, order] - layer(x)).abs().max().item()

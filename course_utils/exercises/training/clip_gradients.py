@@ -301,7 +301,10 @@ def makes_length_one(parameters, max_norm):
     return _in_steps(parameters, max_norm, factor=lambda norm: 1 / norm)
 
 
-@exercise.mistake("You scale where the length is below `max_norm`, and leave what is above.")
+@exercise.mistake(
+    "You lengthen gradients that are shorter than `max_norm`. Those stay as they are: only longer "
+    "ones are scaled, down to it."
+)
 def the_other_way_round(parameters, max_norm):
     gradients = _gradients_of(parameters)
     norm = _length(gradients)
