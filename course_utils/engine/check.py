@@ -79,6 +79,8 @@ def _explain(exercise: Exercise, part: Part, cases: Sequence[Case], first: Fault
     fault = (mistake and _in_common(mistake.part, part, cases)) or first
     case, seen = fault.case, fault.seen
     wrong = [] if mistake else [bool(compare(expected(one), observe(part, one))) for one in cases]
+    point = "" if mistake else points_missed(cases, wrong)
+    which = "" if mistake or point else which_cases(cases, wrong)
     return Verdict(
         exercise.part,
         "wrong",
@@ -91,8 +93,8 @@ def _explain(exercise: Exercise, part: Part, cases: Sequence[Case], first: Fault
         mistake=mistake.name if mistake else "",
         says=mistake.says if mistake else "",
         lines=_lines_of(seen.error) if seen.error else (),
-        relation=_relation(part, fault) or ("" if mistake else which_cases(cases, wrong)),
-        point="" if mistake else points_missed(cases, wrong),
+        relation=_relation(part, fault) or which,
+        point=point,
     )
 
 

@@ -394,14 +394,15 @@ def test_a_factor_has_the_name_of_a_size() -> None:
 
 def test_where_numbers_leave_the_computation() -> None:
     verdict = told(
-        "projection.dot_and_cosine",
+        "encoder.feed_forward",
         """
-        of_a = torch.tensor([row.norm().item() for row in a], dtype=a.dtype)
-        of_b = torch.tensor([row.norm().item() for row in b], dtype=b.dtype)
-        return a @ b.T, a @ b.T / (of_a[:, None] * of_b).clamp_min(1e-8)
+        up, down = nn.Linear(*w_up.T.shape), nn.Linear(*w_down.T.shape)
+        up.weight, up.bias = nn.Parameter(w_up), nn.Parameter(b_up)
+        down.weight, down.bias = nn.Parameter(w_down), nn.Parameter(b_down)
+        return down(gelu(up(x)))
         """,
     )
-    assert (verdict.way, verdict.expression) == ("entry", "row.norm().item()"), verdict
+    assert (verdict.way, verdict.expression) == ("entry", "nn.Parameter(w_up)"), verdict
     assert "no gradient comes back" in verdict.says
 
 
@@ -515,18 +516,16 @@ def test_a_change_that_takes_something_right_away_shows_no_second_fault() -> Non
 
 def test_a_mistake_that_is_not_made_everywhere_is_named_with_care() -> None:
     verdict = told(
-        "attention.scaled_dot_product_attention",
+        "sampling.read_on",
         """
-        if mask is not None:
-            weights = attention_weights(query, key, mask=mask)
-        elif bias is not None:
-            weights = attention_weights(query, key, bias=bias)
-        else:
-            weights = attention_weights(query, key)
-        return mix_values(weights, value)
+        x = model.embed(ids)[:, start:]
+        mask = decoder.causal_mask(ids.shape[1], ids.shape[1]) if start == 0 else None
+        for block in model.blocks:
+            x = block(x, mask)
+        return model.head(model.norm(x))
         """,
     )
-    assert (verdict.way, verdict.mistake) == ("in part", "bias_not_passed_on"), verdict
+    assert (verdict.way, verdict.mistake) == ("in part", "no_mask"), verdict
     assert verdict.says.startswith("Where your code goes wrong")
 
 
