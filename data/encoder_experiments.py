@@ -1,6 +1,6 @@
 """Run the experiments of notebook 05 that take too long for it, and write down what came out.
 
-python data/encoder_experiments.py          all of them, about twenty minutes
+python data/encoder_experiments.py          all of them, about 25 minutes
 python data/encoder_experiments.py minilm   only those that are named
 
 The results go to encoder_experiments.json beside this script.
@@ -25,6 +25,7 @@ RESULTS = Path(__file__).with_suffix(".json")
 SEEDS = (0, 1, 2)
 RATES = (3e-3, 3e-4, 1e-4, 3e-5)
 KINDS = ("pre-norm", "post-norm", "no residual")
+CONTROL_RATES = (3e-4, 3e-5)
 N_BLOCKS, D_MODEL, MOST_STEPS, GOAL = 12, 48, 1000, 0.95
 COIN, PATIENCE = 0.6, 20  # a run gives up when so many measurements in a row are below
 QUESTIONS = (
@@ -43,11 +44,24 @@ class NoResidual(encoder.TransformerBlock):
         return self.feed_forward(self.norm2(x))
 
 
+class SeesItselfOnly(nn.Module):
+    """Attention in which every token looks at nothing but itself, whatever the mask."""
+
+    def __init__(self, attention: nn.Module):
+        super().__init__()
+        self.attention = attention
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        return self.attention(x, mask=torch.eye(x.shape[1], dtype=torch.bool))
+
+
 def blocks(kind: str) -> Iterator[encoder.TransformerBlock]:
     """Twelve blocks of a kind."""
     for _ in range(N_BLOCKS):
         block = encoder.block(D_MODEL, 4, norm_first=kind != "post-norm")
-        if kind == "no residual":
+        if "sees itself only" in kind:
+            block.attention = SeesItselfOnly(block.attention)
+        if "no residual" in kind:
             block = NoResidual(block.attention, block.feed_forward, block.norm1, block.norm2)
         yield block
 
@@ -65,6 +79,17 @@ def classifier(kind: str, seed: int) -> encoder.Classifier:
 def depth(seeds: tuple[int, ...] = SEEDS) -> list[dict[str, Any]]:
     """Twelve blocks, three kinds, the same rates: steps until 95 % of unseen texts are right."""
     return [reach_the_goal(kind, rate, seed) for seed in seeds for kind in KINDS for rate in RATES]
+
+
+def itself_only(seeds: tuple[int, ...] = SEEDS) -> list[dict[str, Any]]:
+    """The control: no token looks at another, so words stay apart, without residual and with it."""
+    kinds = ("pre-norm, sees itself only", "no residual, sees itself only")
+    return [
+        reach_the_goal(kind, rate, seed)
+        for seed in seeds
+        for kind in kinds
+        for rate in CONTROL_RATES
+    ]
 
 
 def reach_the_goal(kind: str, rate: float, seed: int) -> dict[str, Any]:
@@ -110,7 +135,11 @@ def minilm() -> list[dict[str, Any]]:
     ]
 
 
-EXPERIMENTS: dict[str, Callable[[], list[dict[str, Any]]]] = {"depth": depth, "minilm": minilm}
+EXPERIMENTS: dict[str, Callable[[], list[dict[str, Any]]]] = {
+    "depth": depth,
+    "itself_only": itself_only,
+    "minilm": minilm,
+}
 
 
 def main(names: list[str]) -> None:
