@@ -222,18 +222,22 @@ def frozen() -> list[dict[str, Any]]:
         "nothing",
         "no attention",
         "attention",
+        "attention, larger",
         "embed",
         "feed_forward",
         "norm",
         "head",
+        "head, larger",
     ):
         for seed in SEEDS:
             model = gpt(RECALL, 32, 1, 16, seed)
-            still = name.removeprefix("no ")
+            still = name.removeprefix("no ").removesuffix(", larger")
             for each, parameter in model.named_parameters():
                 parameter.requires_grad = still not in each
                 if name == "no attention" and "w_o" in each:
                     nn.init.zeros_(parameter)
+                if name.endswith("larger") and still in each and parameter.ndim > 1:
+                    nn.init.normal_(parameter, std=32**-0.5)
             losses = run(model, recall_batches(seed), flat(1e-2, 120), betas=(0.9, 0.99))
             found.append({"frozen": name, "seed": seed, "end": end(losses)})
     return found
