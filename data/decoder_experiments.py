@@ -116,7 +116,7 @@ def grammatical(words: list[str]) -> float:
 
 D, HEADS, STEPS = 48, 2, 350
 FIELDS = ["year"] * 4 + [""] + ["month"] * 2 + [""] + ["day"] * 2
-DIGITS = {"year": [2, 3], "month": [5, 6], "day": [8, 9]}
+DIGITS = {"year": [2, 3], "month": [6], "day": [8, 9]}  # of those that must be read
 
 
 def read_dates() -> list[dict[str, Any]]:
