@@ -42,7 +42,7 @@ def losses(
         axis.set(title=write(title), xlabel=write.note("step"), ylabel="loss (nats a token)")
         axis.set_ylim(0, 1.06 * _highest(runs, named))
         axis.margins(x=0.01)
-        axis.legend(loc="upper right", frameon=True, framealpha=1, edgecolor="none")
+        axis.legend(loc="best", frameon=True, framealpha=1, edgecolor="none")
         _draw_levels(axis, [(write(name), value) for name, value in named.items()])
     plt.close(figure)  # the notebook shows what the cell returns: once is enough
     return figure
