@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from numbers import Real
 from typing import Any
 
 from course_utils.exercises.exercise import Case, Exercise, Part, Wrong
@@ -89,11 +90,14 @@ def cases() -> list[Case]:
 
 
 def _learning_by_reading(part: Part, **arguments: Any) -> Any:
-    """How many times as much learning costs: right even where both are wrong in the same way."""
+    """How many times as much learning costs: right even where both are wrong in the same way.
+
+    Of what is no number other cases say what it should be.
+    """
     reads, learns = part(**arguments), part(**arguments, training=True)
-    if not (isinstance(reads, int | float) and isinstance(learns, int | float) and reads):
-        return reads
-    times = learns / reads
+    if not (isinstance(reads, Real) and isinstance(learns, Real) and reads):
+        return 3.0
+    times = float(learns) / float(reads)
     if abs(times - 3) > 0.001:
         raise Wrong(
             f"Learning costs {times:.3g} times what reading does, and should cost 3 times: the way "
