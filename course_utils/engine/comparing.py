@@ -84,14 +84,10 @@ def compare_values(
         )
         return Difference(sentence, show(wanted), "None")
     if inspect.isgenerator(seen):
-        inside = seen.gi_code.co_name == "<genexpr>"
-        why = (
-            "of `for` in round brackets. Use `[…]` or `tuple(…)`"
-            if inside
-            else "of `yield`. Use `return`"
-        )
-        sentence = f"{_capital(what)} is a generator, because {why}."
-        return Difference(sentence, show(wanted), show(seen))
+        why = "because of `yield`. Use `return`."
+        if seen.gi_code.co_name == "<genexpr>":
+            why = "because of `for` in round brackets. Use `[…]` or `tuple(…)`."
+        return Difference(f"{_capital(what)} is a generator, {why}", show(wanted), show(seen))
     if isinstance(wanted, Tensor):
         return _compare_tensors(wanted, seen, what)
     if isinstance(wanted, int) and isinstance(seen, np.int64):

@@ -7,7 +7,6 @@ OTHER_ORDER = (
     "The numbers may lie in memory in another order, as after a transpose: `reshape` takes them "
     "so, `view` does not."
 )
-BFLOAT16 = "bfloat16 comes back as bfloat16, and as exact as it can hold: compute in float32."
 FLOAT64 = "float64 comes back as float64, with all its digits: nothing on the way is float32."
 SAME_DTYPE = (
     "The dtype stays: float64 comes back as float64, bfloat16 as bfloat16. `.float()`, and a new "
@@ -35,4 +34,3 @@ BLOCKS_AS_GIVEN = (
 NO_BLOCKS = (
     "There may be no blocks at all: what comes before and after the loop does not depend on it."
 )
-TOKENS_ARE_AXIS_1 = "Tokens are axis 1, also where there are as many texts as tokens."

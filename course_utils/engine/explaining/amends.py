@@ -91,7 +91,8 @@ def _amended_statements(node: ast.stmt) -> Iterator[ast.AST]:
         if len(node.body) > 1:  # what is done anew in every round, done once
             rest = with_fields(node, body=node.body[1:])
             yield ast.If(ast.Constant(True), copy.deepcopy([node.body[0], rest]), [])
-    yield from _each_its_own(node)
+    yield from _other_assignments(node)
+    yield from _every_time(node)
     yield from made_anew(node)
 
 
@@ -102,30 +103,31 @@ def _in_two_loops(node: ast.For) -> Iterator[ast.AST]:
         yield ast.If(ast.Constant(True), copy.deepcopy(halves), [])
 
 
-def _each_its_own(node: ast.stmt) -> Iterator[ast.AST]:
-    """Two values for `a = b = …`, and every one counted where an index comes twice in `a[i] += b`.
+def _other_assignments(node: ast.stmt) -> Iterator[ast.AST]:
+    """Names of `a, b = …` in each other's place, and for `a = b = …` a value for each of them."""
+    if not isinstance(node, ast.Assign):
+        return
+    target = node.targets[0]
+    if isinstance(target, ast.Tuple):
+        for index in range(len(target.elts) - 1):
+            yield with_fields(node, targets=[with_fields(target, elts=swapped(target.elts, index))])
+    if len(node.targets) == 2:
+        values = [node.value, copy.deepcopy(node.value)]
+        yield ast.Assign([ast.Tuple(node.targets, ast.Store())], ast.Tuple(values, ast.Load()))
 
-    The order of the names in `a, b = …` belongs to it, too.
-    """
-    if isinstance(node, ast.Assign) and len(node.targets) == 2:
-        both = [node.value, copy.deepcopy(node.value)]
-        yield ast.Assign([ast.Tuple(node.targets, ast.Store())], ast.Tuple(both, ast.Load()))
-    elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Tuple):
-        names = node.targets[0]
-        for index in range(len(names.elts) - 1):
-            yield with_fields(node, targets=[with_fields(names, elts=swapped(names.elts, index))])
-    elif isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Subscript):
+
+def _every_time(node: ast.stmt) -> Iterator[ast.AST]:
+    """For `a[i] += b`, which writes a place once, however often `i` names it."""
+    if not (isinstance(node, ast.AugAssign) and isinstance(node.op, ast.Add)):
+        return
+    if isinstance(node.target, ast.Subscript):
         where = node.target.slice
-        indices = ast.Tuple(where.elts if isinstance(where, ast.Tuple) else [where], ast.Load())
-        text = ast.unparse(node.target.value)
-        more = f"{text}.new_zeros(()) + {ast.unparse(node.value)}"
-        put = f"{text}.index_put_({ast.unparse(indices)}, {more}, accumulate=True)"
-        if isinstance(node.op, ast.Add) and not any(_slices(indices)):
+        indices = where.elts if isinstance(where, ast.Tuple) else [where]
+        if not any(isinstance(one, ast.Slice) for one in indices):
+            tensor, places = ast.unparse(node.target.value), ", ".join(map(ast.unparse, indices))
+            more = f"{tensor}.new_zeros(()) + {ast.unparse(node.value)}"
+            put = f"{tensor}.index_put_(({places},), {more}, accumulate=True)"
             yield ast.parse(put).body[0]
-
-
-def _slices(indices: ast.Tuple) -> Iterator[bool]:
-    return (isinstance(one, ast.Slice) for one in indices.elts)
 
 
 def _is_given(node: ast.expr) -> ast.expr:
@@ -248,6 +250,7 @@ def _amended_calls(node: ast.Call) -> Iterator[ast.AST]:
         yield from (with_keyword(node, "dim", dim) for dim in (-1, 0, 1, -2))
     yield from made_anew(node)
     yield from _other_equations(node)
+    yield from _as_operators(node)
     for kin in KIN:
         if name in kin:
             known = OTHER_FUNCTIONS.get(name, ())
@@ -255,16 +258,20 @@ def _amended_calls(node: ast.Call) -> Iterator[ast.AST]:
 
 
 def _other_equations(node: ast.Call) -> Iterator[ast.AST]:
-    """Of `einsum("ij,jk->ik", …)`: with two letters of one tensor in each other's place, or one
-    letter less in the result. Of `clamp`, `inner` and their kin: with an operator.
-    """
-    name, operands = called(node), _operands(node)
-    if name == "einsum" and node.args and isinstance(node.args[0], ast.Constant):
+    """Of `einsum("ij,jk->ik", …)`: two letters of a tensor in each other's place, or one less."""
+    if called(node) == "einsum" and node.args and isinstance(node.args[0], ast.Constant):
         for equation in _equations(str(node.args[0].value)):
             yield with_fields(node, args=[ast.Constant(equation), *node.args[1:]])
-    elif len(operands) == 2 and name in ("clamp", "clamp_min", "maximum"):
+
+
+def _as_operators(node: ast.Call) -> Iterator[ast.AST]:
+    """A sum for `clamp` and its kin, and `@` for `inner` and its."""
+    name, operands = called(node), _operands(node)
+    if len(operands) != 2:
+        return
+    if name in ("clamp", "clamp_min", "maximum"):
         yield ast.BinOp(operands[0], ast.Add(), operands[1])
-    elif len(operands) == 2 and name in ("inner", "dot", "mm", "bmm", "matmul", "outer"):
+    elif name in ("inner", "dot", "mm", "bmm", "matmul", "outer"):
         yield ast.BinOp(operands[0], ast.MatMult(), operands[1])
         yield ast.BinOp(operands[0], ast.MatMult(), method(operands[1], "mT"))
 

@@ -75,13 +75,14 @@ def cases() -> list[Case]:
         "an earlier text."
     )
     any_length = "A text may be longer than any size that you write down: ask `ids` for its length."
+    axis_1 = "Tokens are axis 1, also where there are as many texts as tokens."
     return [
         small("blocks that add the mean of what they may see", [[2, 0, 1]], 1.0, -3.0),
         small("no blocks at all", [[3, 1, 0, 2], [0, 0, 1, 1]], point=points.NO_BLOCKS),
         case("two blocks, two sentences", integers(2, 5, below=7)),
         case("one block", integers(3, 4, below=7), sizes=(7, 6, 2, 1, 5)),
         case("three blocks", integers(2, 4, below=5), sizes=(5, 4, 2, 3, 4)),
-        case("as many sentences as tokens", integers(4, 4, below=7), points.TOKENS_ARE_AXIS_1),
+        case("as many sentences as tokens", integers(4, 4, below=7), axis_1),
         case("as many words as features", integers(2, 3, below=6), stored, (6, 6, 2, 2, 6)),
         case("post-norm", integers(2, 4, below=7), points.BLOCKS_AS_GIVEN, norm_first=False),
         small(
