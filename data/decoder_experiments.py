@@ -6,9 +6,7 @@ python data/decoder_experiments.py reverse   only those that are named
 The results go to decoder_experiments.json beside this script.
 """
 
-import json
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date
 from pathlib import Path
@@ -22,6 +20,7 @@ from torch.nn import functional as F
 
 from course_utils import attention, decoder, encoder, positions, projection
 from course_utils.corpora import dates, stories
+from course_utils.runs.experiments import Experiment, write_down
 
 RESULTS = Path(__file__).with_suffix(".json")
 TELLERS, READERS = (1, 2), (0, 1, 3)  # seeds; the notebook itself trains with 0 and with 2
@@ -335,23 +334,12 @@ def steps_to_reverse(kind: str, rate: float, seed: int) -> int:
     return MOST_STEPS
 
 
-EXPERIMENTS: dict[str, Callable[[], list[dict[str, Any]]]] = {
+EXPERIMENTS: dict[str, Experiment] = {
     "tellers": tellers,
     "dates": read_dates,
     "reverse": reverse,
 }
 
 
-def main(names: list[str]) -> None:
-    """Run what is named, or all, and write the results down."""
-    torch.set_num_threads(1)
-    results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
-    for name in names or EXPERIMENTS:
-        start = time.process_time()
-        results[name] = EXPERIMENTS[name]()
-        print(f"{name}: {time.process_time() - start:.0f} s of processor time")
-        RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-
-
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    write_down(EXPERIMENTS, RESULTS, sys.argv[1:])

@@ -6,10 +6,8 @@ python data/encoder_experiments.py minilm   only those that are named
 The results go to encoder_experiments.json beside this script.
 """
 
-import json
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -20,6 +18,7 @@ from torch.nn import functional as F
 
 from course_utils import encoder, families, positions, projection
 from course_utils.corpora import labelled
+from course_utils.runs.experiments import Experiment, write_down
 
 RESULTS = Path(__file__).with_suffix(".json")
 SEEDS = (0, 1, 2)
@@ -135,23 +134,12 @@ def minilm() -> list[dict[str, Any]]:
     ]
 
 
-EXPERIMENTS: dict[str, Callable[[], list[dict[str, Any]]]] = {
+EXPERIMENTS: dict[str, Experiment] = {
     "depth": depth,
     "itself_only": itself_only,
     "minilm": minilm,
 }
 
 
-def main(names: list[str]) -> None:
-    """Run what is named, or all, and write the results down."""
-    torch.set_num_threads(1)
-    results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
-    for name in names or EXPERIMENTS:
-        start = time.process_time()
-        results[name] = EXPERIMENTS[name]()
-        print(f"{name}: {time.process_time() - start:.0f} s of processor time")
-        RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-
-
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    write_down(EXPERIMENTS, RESULTS, sys.argv[1:])

@@ -7,7 +7,6 @@ The results go to scaling_experiments.json beside this script. All models are GP
 learn `corpora.facts`.
 """
 
-import json
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -22,6 +21,7 @@ from torch import nn
 from course_utils import decoder, projection, scaling, training
 from course_utils.corpora import facts
 from course_utils.runs import optimisers
+from course_utils.runs.experiments import write_down
 
 RESULTS = Path(__file__).with_suffix(".json")
 SEEDS = (0, 1)
@@ -154,23 +154,5 @@ def spent(flops: float, d_model: int, seed: int, steps: int = 500) -> dict[str, 
 EXPERIMENTS = {each.__name__: each for each in (sizes, longer, budgets)}
 
 
-def main(names: list[str]) -> None:
-    """Run some experiments, or all, and keep the results of the others."""
-    torch.set_num_threads(1)
-    for name in names or EXPERIMENTS:
-        started = time.perf_counter()
-        found = EXPERIMENTS[name]()
-        results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
-        results[name] = found  # read only now: another process may run another experiment
-        print(f"{name}: {time.perf_counter() - started:.0f} s", flush=True)
-        lines = ",\n".join(f'"{each}": {_rows(results[each])}' for each in results)
-        RESULTS.write_text("{\n" + lines + "\n}\n", encoding="utf-8")
-
-
-def _rows(found: list[dict[str, Any]]) -> str:
-    """A list with a line for every run."""
-    return "[\n" + ",\n".join(json.dumps(each) for each in found) + "\n]"
-
-
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    write_down(EXPERIMENTS, RESULTS, sys.argv[1:])

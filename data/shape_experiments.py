@@ -6,7 +6,6 @@ python data/shape_experiments.py heads     only those that are named
 The results go to shape_experiments.json beside this script. All train GPTs.
 """
 
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from torch.optim import Optimizer
 from course_utils import decoder, training
 from course_utils.corpora import stories
 from course_utils.runs import kernels, optimisers
+from course_utils.runs.experiments import write_down
 
 RESULTS = Path(__file__).with_suffix(".json")
 SEEDS = (0, 1, 2)
@@ -216,24 +216,6 @@ EXPERIMENTS = {
 }
 
 
-def main(names: list[str]) -> None:
-    """Run some experiments, or all, and keep the results of the others."""
-    torch.set_num_threads(1)
-    for name in names or EXPERIMENTS:
-        started = time.process_time()
-        with kernels.fused():
-            found = EXPERIMENTS[name]()
-        print(f"{name}: {time.process_time() - started:.0f} s of processor time", flush=True)
-        results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
-        results[name] = found
-        lines = ",\n".join(f'"{each}": {_rows(results[each])}' for each in results)
-        RESULTS.write_text("{\n" + lines + "\n}\n", encoding="utf-8")
-
-
-def _rows(found: list[dict[str, Any]]) -> str:
-    """A list with a line for every run."""
-    return "[\n" + ",\n".join(json.dumps(each) for each in found) + "\n]"
-
-
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    with kernels.fused():
+        write_down(EXPERIMENTS, RESULTS, sys.argv[1:])

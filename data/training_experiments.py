@@ -9,9 +9,7 @@ on a task of recall where attention must be needed. `norms` and `collapse` train
 """
 
 import io
-import json
 import sys
-import time
 from collections.abc import Callable, Iterable
 from contextlib import redirect_stdout
 from functools import partial
@@ -27,6 +25,7 @@ from torch import Tensor, nn
 from course_utils import decoder, encoder, modern, positions, projection, training
 from course_utils.corpora import labelled, sentences, stories
 from course_utils.runs import kernels, loop, optimisers
+from course_utils.runs.experiments import write_down
 
 RESULTS = Path(__file__).with_suffix(".json")
 SEEDS = (0, 1, 2)
@@ -417,23 +416,6 @@ EXPERIMENTS = {
 }  # fmt: skip
 
 
-def main(names: list[str]) -> None:
-    """Run some experiments, or all, and keep the results of the others."""
-    torch.set_num_threads(1)
-    results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
-    for name in names or EXPERIMENTS:
-        started = time.process_time()
-        with kernels.fused():
-            results[name] = EXPERIMENTS[name]()
-        print(f"{name}: {time.process_time() - started:.0f} s of processor time", flush=True)
-        lines = ",\n".join(f'"{each}": {_rows(results[each])}' for each in results)
-        RESULTS.write_text("{\n" + lines + "\n}\n", encoding="utf-8")
-
-
-def _rows(found: list[dict[str, Any]]) -> str:
-    """A list with a line for every run."""
-    return "[\n" + ",\n".join(json.dumps(each) for each in found) + "\n]"
-
-
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    with kernels.fused():
+        write_down(EXPERIMENTS, RESULTS, sys.argv[1:])

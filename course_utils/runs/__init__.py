@@ -4,5 +4,5 @@ To read in this order: `presets` (all numbers of a run), `sources` (what it lear
 (model and optimiser), `loop` (step after step), `checkpoints` and `folders` (what is kept),
 `recipes` (all of it together), `writing`, and `command_line`. What they use: `optimisers`,
 `kernels`, `memory`, `baselines`, `locks`, `seeds`, and for several processes `processes` and
-`distributed`.
+`distributed`. `experiments` runs what notebooks have no time for.
 """
