@@ -11,19 +11,21 @@ TITLE = "The package course_utils: one street of chapters, and six rooms"
 DESCRIPTION = (
     "Arrows point to what may be imported. On the street at the bottom are the chapters in the "
     "order in which they are read: start_here, projection, attention, positions, encoder, decoder, "
-    "training, sampling, scaling, modern. They import each other and torch. Above it are six "
-    "rooms. The engine imports the exercises and the views. The runs import the families, the "
+    "training, sampling, scaling, tokenization, interpretability, modern. They import each other "
+    "and torch. Above it are six rooms. The engine imports the exercises and the views. The runs import the families, the "
     "corpora and the chapters. The exercises and the families import the chapters. The views and "
     "the corpora import nothing else of ours. The two doors, __init__ and __main__, may import "
     "everything, and nothing else imports the engine."
 )
 CHAPTERS = (
     "start_here projection attention positions encoder "
-    "decoder training sampling scaling modern"
+    "decoder training sampling scaling "
+    "tokenization interpretability modern"
 ).split()  # fmt: skip
 
-LEFT, RIGHT, EAVES, FLOOR = 20, 980, 120, 556
-STREET, HOUSE, SPACE = 420, 82, 8  # top of the street; width of a chapter, and between two
+LEFT, RIGHT, EAVES, FLOOR = 20, 980, 120, 610
+STREET, HOUSE, SPACE = 420, 92, 8  # top of the street; width of a chapter, and between two
+IN_A_ROW = 9
 ROOF = f"M{LEFT - 12} {EAVES}L{(LEFT + RIGHT) / 2} 14L{RIGHT + 12} {EAVES}z"
 
 
@@ -55,15 +57,16 @@ def room(x: float, y: float, width: float, name: str, purpose: str, colour: str)
 def street() -> str:
     """The chapters side by side."""
     pieces = [
-        box(LEFT + 24, STREET, RIGHT - LEFT - 48, 114, GREEN, "#eef5ee"),
+        box(LEFT + 24, STREET, RIGHT - LEFT - 48, 168, GREEN, "#eef5ee"),
         text(LEFT + 40, STREET + 28, "the chapters, one after the other: plain torch", GREEN, 18),
     ]
-    middle_line = f"M{LEFT + 40} {STREET + 102}H{RIGHT - 40}"
+    middle_line = f"M{LEFT + 40} {STREET + 100}H{RIGHT - 40}"
     pieces.append(f'<path d="{middle_line}" stroke="{GREEN}" stroke-dasharray="18 12"/>')
     for number, name in enumerate(CHAPTERS):
-        x = LEFT + 34 + number * (HOUSE + SPACE)
-        pieces.append(box(x, STREET + 42, HOUSE, 44, GREEN, "white"))
-        pieces.append(middle(x + HOUSE / 2, STREET + 69, name, size=14))
+        row, place = divmod(number, IN_A_ROW)
+        x, y = LEFT + 34 + place * (HOUSE + SPACE), STREET + 42 + row * 72
+        pieces.append(box(x, y, HOUSE, 44, GREEN, "white"))
+        pieces.append(middle(x + HOUSE / 2, y + 27, name, size=12))
     return "".join(pieces)
 
 
@@ -71,7 +74,7 @@ def picture() -> str:
     """The whole drawing."""
     return page(
         1000,
-        576,
+        630,
         TITLE,
         DESCRIPTION,
         outline(),
