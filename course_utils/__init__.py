@@ -15,6 +15,7 @@ from course_utils import (
     sampling,
     scaling,
     start_here,
+    tokenization,
     training,
     views,
 )
@@ -38,6 +39,7 @@ __all__ = [
     "scaling",
     "solution",
     "start_here",
+    "tokenization",
     "training",
     "views",
 ]

@@ -1,11 +1,13 @@
-"""What a language model has to beat: guessing, counting tokens, and counting n-grams.
+"""What a language model has to beat: guessing, counting tokens or n-grams, and compressing.
 
-Losses are in nats per token. Ids may stand for anything: characters, words, pieces of words.
+Losses are in nats per token. Ids may stand for anything: characters, words, pieces of words. Where
+tokens differ, bits per byte of the text are what can be compared.
 """
 
+import gzip
 import math
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from jaxtyping import Float, Int
@@ -45,10 +47,10 @@ class NGram:
         self.vocabulary = vocabulary
         self._followers: dict[tuple[int, ...], dict[int, int]] = defaultdict(dict)
         ids = self._checked(training_ids, "training_ids")
-        for place, token in enumerate(ids):
-            for length in range(min(order, place + 1)):
-                followers = self._followers[ids[place - length : place]]
-                followers[token] = followers.get(token, 0) + 1
+        for length in range(1, order + 1):
+            pieces = zip(*(ids[first:] for first in range(length)), strict=False)
+            for (*context, token), count in Counter(pieces).items():
+                self._followers[tuple(context)][token] = count
         self._seen = {context: sum(f.values()) for context, f in self._followers.items()}
 
     def loss(self, ids: Ids) -> float:
@@ -100,3 +102,45 @@ class NGram:
                 f" got {min(values)} to {max(values)}"
             )
         return tuple(values)
+
+
+# --- Bits per byte -------------------------------------------------------------------------------
+
+WORD_END = 256  # behind the bytes of a word
+
+
+def bits_per_byte(nats: float, n_bytes: int) -> float:
+    """What a whole text costs, from nats to bits, for each of its bytes (in UTF-8)."""
+    if n_bytes < 1:
+        raise ValueError(f"n_bytes must be at least 1, got {n_bytes}")
+    return nats / math.log(2) / n_bytes
+
+
+def compressed_bits_per_byte(
+    text: str, after: str = "", compress: Callable[[bytes], bytes] = gzip.compress
+) -> float:
+    """Bits that a compressor writes for each byte of `text`, when it has read `after` before.
+
+    That is how much longer its output becomes by `text`. Of `after` gzip remembers the last 32 kB,
+    `lzma.compress` 8 MB.
+    """
+    first, second = after.encode(), text.encode()
+    if not second:
+        raise ValueError("text is empty")
+    longer_by = len(compress(first + second)) - len(compress(first))
+    return 8 * longer_by / len(second)
+
+
+def spelling(words: Sequence[str], known: Iterable[str]) -> float:
+    """Nats to spell `words` byte by byte, each with its end: a 5-gram that has read `known` words.
+
+    It is what a tokenizer without these words leaves out.
+    """
+    if not words:
+        return 0.0
+    spelled = _spelled(words)
+    return NGram(_spelled(known), 5, WORD_END + 1).loss(spelled) * len(spelled)
+
+
+def _spelled(words: Iterable[str]) -> list[int]:
+    return [byte for word in words for byte in (*word.encode(), WORD_END)]

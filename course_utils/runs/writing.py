@@ -9,6 +9,8 @@ from course_utils import decoder, sampling
 from course_utils.families import pretrained
 from course_utils.runs import sources
 
+UNFINISHED = "\ufffd"  # what a decoder gives for bytes that are no character, or not one yet
+
 
 def shipped() -> tuple[decoder.GPT, sources.Corpus]:
     """The story-teller that comes with the course, in the form of `load`."""
@@ -26,17 +28,20 @@ def write(
     """Go on from a prompt, by at most `n_new` tokens: every piece of text as soon as it is there.
 
     It stops where the text ends. The model never sees more than `context` tokens: when so many are
-    read, it forgets the first half of them.
+    read, it forgets the first half of them. A character of several bytes waits for the last one.
     """
     ids = corpus.encode(prompt)
-    said = corpus.decode(ids.tolist())
+    said = whole = corpus.decode(ids.tolist())
     for token in _tokens(model, ids[None], n_new, choose, context):
         if token == corpus.end:
-            return
+            break
         ids = torch.cat((ids, torch.tensor([token])))
         whole = corpus.decode(ids.tolist())
+        complete = whole.removesuffix(UNFINISHED)
+        yield complete[len(said) :]
+        said = complete
+    if whole != said:
         yield whole[len(said) :]
-        said = whole
 
 
 def _tokens(

@@ -1,6 +1,10 @@
 """`course_utils.runs.baselines` against closed forms and an n-gram model written another way."""
 
+import gzip
+import lzma
 import math
+import zlib
+from random import Random
 
 import pytest
 import torch
@@ -106,3 +110,69 @@ def test_bad_questions_are_refused():
         model.probabilities([7])
     with pytest.raises(ValueError, match="vocabulary must be at least 1, got 0"):
         baselines.uniform(0)
+
+
+# --- Bits per byte -------------------------------------------------------------------------------
+
+
+def random_letters(n: int, letters: str = "abcdefgh", seed: int = 0) -> str:
+    return "".join(Random(seed).choices(letters, k=n))
+
+
+def test_a_fair_choice_among_256_bytes_is_8_bits():
+    n_bytes = 1000
+    assert baselines.bits_per_byte(n_bytes * baselines.uniform(256), n_bytes) == pytest.approx(8)
+    with pytest.raises(ValueError, match="n_bytes must be at least 1, got 0"):
+        baselines.bits_per_byte(1.0, 0)
+
+
+def test_a_loss_in_bits_does_not_depend_on_how_the_text_is_cut():
+    """Pairs of independent letters as tokens: half as many, each twice as dear."""
+    letters = torch.randint(4, (40_000,), generator=torch.Generator().manual_seed(0))
+    pairs = letters[::2] * 4 + letters[1::2]
+    one = baselines.unigram(letters, letters, 4) * len(letters)
+    other = baselines.unigram(pairs, pairs, 16) * len(pairs)
+    bits = [baselines.bits_per_byte(nats, len(letters)) for nats in (one, other)]
+    assert bits == pytest.approx([2, 2], abs=0.01)
+
+
+def test_gzip_alone_and_after_a_text():
+    text = random_letters(20_000)
+    alone = baselines.compressed_bits_per_byte(text)
+    assert 3 < alone < 3.7  # 8 letters are 3 bits each, if a compressor is perfect
+    assert alone == pytest.approx(8 * len(gzip.compress(text.encode())) / 20_000, abs=0.01)
+    assert baselines.compressed_bits_per_byte(text, after=text) < 0.2
+    told_before = random_letters(32_000, seed=1) + text
+    dictionary = zlib.compressobj(9, wbits=31 - 16, zdict=told_before.encode())
+    by_dictionary = dictionary.compress(text.encode()) + dictionary.flush()
+    found = baselines.compressed_bits_per_byte(text, after=told_before)
+    assert found == pytest.approx(8 * len(by_dictionary) / 20_000, abs=0.05)
+
+
+def test_gzip_forgets_what_is_far_and_xz_does_not():
+    text = random_letters(5000)
+    after = text + random_letters(40_000, seed=1)
+    assert baselines.compressed_bits_per_byte(text, after) > 3
+    assert baselines.compressed_bits_per_byte(text, after, lzma.compress) < 0.2
+
+
+def test_a_byte_is_not_a_character():
+    assert baselines.compressed_bits_per_byte("é" * 50) == pytest.approx(
+        8 * (len(gzip.compress(("é" * 50).encode())) - len(gzip.compress(b""))) / 100
+    )
+    with pytest.raises(ValueError, match="text is empty"):
+        baselines.compressed_bits_per_byte("", after="a")
+
+
+def test_words_are_spelled_by_a_5_gram_of_bytes_and_an_end():
+    assert baselines.spelling([], ["car"]) == 0
+    ids = [*b"car", 256, *b"red", 256]
+    model = baselines.NGram(ids, 5, 257)
+    assert baselines.spelling(["red", "rad"], ["car", "red"]) == pytest.approx(
+        model.loss([*b"red", 256, *b"rad", 256]) * 8
+    )
+    known, unlike = (
+        baselines.spelling(["cars"], ["car", "stars"]),
+        baselines.spelling(["xyzq"], ["car", "stars"]),
+    )
+    assert known < unlike < 5 * math.log(257) * 2
