@@ -150,8 +150,8 @@ CONTINUES = "##"
 def pair_score(pair_count: int, left_count: int, right_count: int) -> float:
     """WordPiece's score of a pair: its count over the product of the counts of its two symbols.
 
-    High where the two are seldom seen without each other. It is the score that Hugging Face's course
-    gives: Google has not published how it trained WordPiece.
+    High where the two are seldom seen without each other. This is the score of Hugging Face's
+    course: Google has not published how it trained WordPiece.
     """
     return pair_count / (left_count * right_count)
 
