@@ -269,6 +269,10 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "(x - x.mean()) ** 2 → (x.mean() - x) ** 2": SQUARED,
     },
     "tokenization.bpe_encode": {"symbols = tuple(word) → symbols = word": ITS_CHARACTERS},
+    "tokenization.train_bpe": {
+        "split = {tuple(word): n_times for word, n_times in words.items()} → "
+        "split = {word: n_times for word, n_times in words.items()}": ITS_CHARACTERS,
+    },
     "tokenization.wordpiece_encode": {
         "CONTINUES if start else '' → CONTINUES if symbols else ''": BEGUN,
     },
