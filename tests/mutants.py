@@ -271,6 +271,7 @@ EQUIVALENT: dict[str, dict[str, str]] = {
     },
     "tokenization.bpe_encode": {"symbols = tuple(word) → symbols = word": ITS_CHARACTERS},
     "tokenization.train_bpe": {
+        "pair[1] → pair[-1]": "a pair has two symbols",
         "split = {tuple(word): n_times for word, n_times in words.items()} → "
         "split = {word: n_times for word, n_times in words.items()}": ITS_CHARACTERS,
         "not ranked or -min(ranked)[0] < min_frequency → "
