@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from course_utils import attention, decoder, encoder, positions, projection
-from course_utils.families import builders, parity, renaming
+from course_utils.families import builders, comparing, parity, renaming
 
 pytest.importorskip("transformers", reason='pip install -e ".[parity]"')
 
@@ -234,7 +234,7 @@ def _(d_head, var_q=1.0, var_k=1.0):
 
 @replaced("scale by d_model", "self_attention", attention, "score_scale")
 def _(d_head, var_q=1.0, var_k=1.0):
-    return 1 / math.sqrt(d_head * parity.N_HEADS)
+    return 1 / math.sqrt(d_head * comparing.N_HEADS)
 
 
 @replaced("softmax over the queries", "cross_attention", attention, "softmax")
@@ -295,7 +295,7 @@ def _(x, table):
 
 @replaced("embedding scaled", "gpt2", positions.InputEmbedding, "forward")
 def _(self, ids):
-    return self.positions(self.tokens(ids) * math.sqrt(parity.D_MODEL))
+    return self.positions(self.tokens(ids) * math.sqrt(comparing.D_MODEL))
 
 
 @replaced("token types forgotten", "bert", builders.BertEmbedding, "forward")
@@ -388,7 +388,7 @@ rule_changed(
 def test_parity_sees_the_bug(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     case, break_it = BUGS[name]
     break_it(monkeypatch)
-    found = parity.compare(parity.CASES[case]())
+    found = comparing.compare(parity.CASES[case]())
     assert max(found.outputs, found.gradients) > SEEN, found
     assert not found.ok
 

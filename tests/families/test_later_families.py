@@ -13,13 +13,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from course_utils import attention, decoder, encoder, positions
-from course_utils.families import parity
+from course_utils.families import comparing
 from course_utils.families.renaming import Rule, Rules, fill, nested
 from course_utils.projection import Embedding, Linear
 
 transformers = pytest.importorskip("transformers", reason='pip install -e ".[parity]"')
 
-D_MODEL, D_HIDDEN, N_HEADS, EPS = parity.D_MODEL, parity.D_HIDDEN, parity.N_HEADS, parity.EPS
+D_MODEL, D_HIDDEN, N_HEADS, EPS = (
+    comparing.D_MODEL,
+    comparing.D_HIDDEN,
+    comparing.N_HEADS,
+    comparing.EPS,
+)
 N_GROUPS, N_EXPERTS, N_LAYERS, WINDOW, REACH = 2, 5, 2, 3, 6
 
 
@@ -149,7 +154,7 @@ class ReluFeedForward(nn.Module):
 
 def embedding() -> nn.Module:
     """Tokens only: their order comes in by attention."""
-    return positions.InputEmbedding(Embedding(parity.VOCABULARY, D_MODEL), nn.Identity())
+    return positions.InputEmbedding(Embedding(comparing.VOCABULARY, D_MODEL), nn.Identity())
 
 
 def blocks(make_attention, make_feed_forward) -> list[nn.Module]:
@@ -160,7 +165,7 @@ def blocks(make_attention, make_feed_forward) -> list[nn.Module]:
 
 
 def llama_like(make_attention, make_feed_forward) -> nn.Module:
-    head = linear(D_MODEL, parity.VOCABULARY)
+    head = linear(D_MODEL, comparing.VOCABULARY)
     return decoder.GPT(embedding(), blocks(make_attention, make_feed_forward), RMSNorm(), head)
 
 
@@ -213,7 +218,7 @@ T5: Rules = (
 # --- The comparison ------------------------------------------------------------------------------
 
 LLAMA_SIZES = {
-    "vocab_size": parity.VOCABULARY,
+    "vocab_size": comparing.VOCABULARY,
     "hidden_size": D_MODEL,
     "num_hidden_layers": N_LAYERS,
     "num_attention_heads": N_HEADS,
@@ -228,11 +233,11 @@ LLAMA_SIZES = {
 
 def agree(theirs: nn.Module, ours: nn.Module, rules: Rules, answer: str) -> bool:
     """Whether outputs and gradients of both are the same, once they have the same weights."""
-    parity.randomise(theirs)
+    comparing.randomise(theirs)
     fill(ours, theirs.state_dict(), rules)
     generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(parity.VOCABULARY, (3, 11), generator=generator)
-    case = parity.Case(
+    ids = torch.randint(comparing.VOCABULARY, (3, 11), generator=generator)
+    case = comparing.Case(
         theirs.__class__.__name__,
         answer,
         theirs,
@@ -242,7 +247,7 @@ def agree(theirs: nn.Module, ours: nn.Module, rules: Rules, answer: str) -> bool
         lambda model, ids: [model(ids)[answer]],
         lambda model, ids: [model(ids)],
     )
-    return parity.compare(case).ok
+    return comparing.compare(case).ok
 
 
 def test_rms_norm_swiglu_grouped_heads_and_a_window_are_mistrals() -> None:
@@ -260,7 +265,7 @@ def test_a_mixture_of_experts_is_mixtrals() -> None:
 
 def test_a_bias_that_layers_share_is_t5s() -> None:
     config = transformers.T5Config(
-        vocab_size=parity.VOCABULARY,
+        vocab_size=comparing.VOCABULARY,
         d_model=D_MODEL,
         d_kv=D_MODEL // N_HEADS,
         d_ff=D_HIDDEN,

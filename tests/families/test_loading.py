@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from course_utils import families, projection
-from course_utils.families import parity, renaming
+from course_utils.families import comparing, parity, renaming
 
 transformers = pytest.importorskip("transformers", reason='pip install -e ".[parity]"')
 
@@ -22,7 +22,7 @@ SAVED = {
 }
 
 
-def save(name: str, folder: Path, **options: object) -> parity.Case:
+def save(name: str, folder: Path, **options: object) -> comparing.Case:
     """Hugging Face's model of a case, saved in a folder as Hugging Face saves it."""
     case = parity.CASES[name]()
     case.theirs.save_pretrained(folder, **options)
@@ -36,7 +36,7 @@ def change(folder: Path, update: dict, remove: tuple[str, ...] = ()) -> None:
     save_file(kept, folder / "model.safetensors")
 
 
-def same(model: nn.Module, case: parity.Case) -> bool:
+def same(model: nn.Module, case: comparing.Case) -> bool:
     """Whether the loaded model answers as the case's model does."""
     with torch.no_grad():
         wanted, found = (case.ask_ours(which, *case.inputs) for which in (case.ours, model))
@@ -92,7 +92,7 @@ def test_a_head_may_have_weights_of_its_own(tmp_path: Path) -> None:
     save("gpt2", tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": False}))
-    own = torch.randn(parity.VOCABULARY, parity.D_MODEL)
+    own = torch.randn(comparing.VOCABULARY, comparing.D_MODEL)
     change(tmp_path, {"lm_head.weight": own})
     model = families.load(tmp_path)
     assert torch.equal(model.head.weight, own)
@@ -103,7 +103,7 @@ def test_a_tied_head_is_the_embedding(tmp_path: Path) -> None:
     save("gpt2", tmp_path)
     model = families.load(tmp_path)
     assert model.head.weight is model.embed.tokens.weight
-    change(tmp_path, {"lm_head.weight": torch.zeros(parity.VOCABULARY, parity.D_MODEL)})
+    change(tmp_path, {"lm_head.weight": torch.zeros(comparing.VOCABULARY, comparing.D_MODEL)})
     with pytest.raises(ValueError, match=r"tied: (head|embed\.tokens)\.weight is one with another"):
         families.load(tmp_path)
 
@@ -261,7 +261,7 @@ def test_numbers_that_are_none_are_named(folder: Path) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.int64, torch.bool])
 def test_weights_without_their_scales_are_refused(dtype: torch.dtype, folder: Path) -> None:
-    weight = torch.ones(parity.D_MODEL, 3 * parity.D_MODEL, dtype=dtype)
+    weight = torch.ones(comparing.D_MODEL, 3 * comparing.D_MODEL, dtype=dtype)
     change(folder, {"transformer.h.1.attn.c_attn.weight": weight})
     kind = str(dtype).removeprefix("torch.")
     assert f"kind: blocks.1.attention.w_k.weight is {kind}: quantised" in refusal(folder)

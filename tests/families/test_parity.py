@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from course_utils import __main__, attention, decoder, encoder, families, projection
-from course_utils.families import parity, sentence_encoder
+from course_utils.families import cases_torch, comparing, parity, sentence_encoder
 
 transformers = pytest.importorskip("transformers", reason='pip install -e ".[parity]"')
 
 
-def built(name: str) -> parity.Case:
+def built(name: str) -> comparing.Case:
     """A case, or a skipped test where its model is not installed."""
     try:
         return parity.CASES[name]()
@@ -41,15 +41,15 @@ def test_no_parameter_has_the_value_that_a_new_model_has(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in parity.CASES if name != "minilm"])
 def test_every_parameter_of_ours_is_compared(name: str) -> None:
     case = parity.CASES[name]()
-    _, gradients = parity.answer(case.ours, case.ask_ours, case.inputs, torch.float32)
+    _, gradients = comparing.answer(case.ours, case.ask_ours, case.inputs, torch.float32)
     assert {name for name, _ in case.ours.named_parameters()} <= gradients.keys()
 
 
 def test_a_difference_is_not_hidden_by_not_a_number() -> None:
-    case = parity.self_attention()
+    case = parity.CASES["self_attention"]()
     with torch.no_grad():
         case.ours.w_q.bias[0] = torch.nan
-    assert not parity.compare(case).ok
+    assert not comparing.compare(case).ok
 
 
 def test_the_models_run_on_the_parts_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,7 +74,7 @@ def test_the_models_run_on_the_parts_in_use(monkeypatch: pytest.MonkeyPatch) -> 
     for module, names in parts.items():
         for name in names:
             watch(module, name)
-    assert parity.compare(parity.gpt2()).ok
+    assert comparing.compare(parity.CASES["gpt2"]()).ok
     assert called == {name for names in parts.values() for name in names}
 
 
@@ -97,10 +97,10 @@ def test_a_command_prints_the_table(
 def test_the_table_says_where_something_is_wrong_or_not_installed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def missing() -> parity.Case:
+    def missing() -> comparing.Case:
         raise ModuleNotFoundError("MiniLM is not installed")
 
-    cases = {"self_attention": parity.self_attention, "minilm": missing}
+    cases = {"self_attention": cases_torch.self_attention, "minilm": missing}
     monkeypatch.setattr(parity, "CASES", cases)
     assert run_command(monkeypatch) == 0
     assert "not compared: minilm: MiniLM is not installed" in capsys.readouterr().out
