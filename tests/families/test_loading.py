@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+import weakref
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from course_utils import families, projection
-from course_utils.families import comparing, parity, renaming
+from course_utils.families import comparing, loading, parity, renaming
 
 transformers = pytest.importorskip("transformers", reason='pip install -e ".[parity]"')
 
@@ -404,3 +405,82 @@ def test_a_shard_that_is_missing_is_named(tmp_path: Path) -> None:
     assert f"names {shards[1].name}, which is not there: fetch it, too" in refusal(tmp_path)
     (tmp_path / "model.safetensors.index.json").write_text("{}", encoding="utf-8")
     assert "index.json has no weight_map" in refusal(tmp_path)
+
+
+# --- Several files -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shards(tmp_path: Path) -> Path:
+    save("gpt2", tmp_path, max_shard_size="10KB")
+    return tmp_path
+
+
+def moved(folder: Path, name: str, file: str) -> None:
+    """Let the index say that the tensor is in that file."""
+    path = folder / "model.safetensors.index.json"
+    index = json.loads(path.read_text(encoding="utf-8"))
+    index["weight_map"][name] = file
+    path.write_text(json.dumps(index), encoding="utf-8")
+
+
+def test_an_index_that_names_the_wrong_file_is_refused(shards: Path) -> None:
+    first, *_, last = sorted(shards.glob("*.safetensors"))
+    name = min(load_file(last))
+    moved(shards, name, first.name)
+    assert f"says that {name} is in {first.name}: it is not" in refusal(shards)
+
+
+def test_an_index_that_names_what_is_nowhere_is_refused(shards: Path) -> None:
+    last = max(shards.glob("*.safetensors")).name
+    moved(shards, "transformer.h.9.ln_1.bias", last)
+    assert f"says that transformer.h.9.ln_1.bias is in {last}: it is not" in refusal(shards)
+
+
+def test_a_tensor_that_the_index_does_not_say_is_refused(shards: Path) -> None:
+    last = max(shards.glob("*.safetensors"))
+    save_file(load_file(last) | {"adapter.weight": torch.zeros(2)}, last)
+    assert f"{last.name} has adapter.weight, which " in refusal(shards)
+
+
+def test_what_does_not_fit_is_known_before_a_number_is_read(
+    shards: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configured(shards, n_embd=20)
+    monkeypatch.setattr(loading, "_read_tensors", lambda path: pytest.fail("was read"))
+    assert "shape: embed.tokens.weight should be [37, 20], but is [37, 24]" in refusal(shards)
+
+
+def test_one_file_at_a_time_is_in_memory(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, seen = loading._read_tensors, []
+
+    def watched(path: Path) -> dict[str, torch.Tensor]:
+        assert not any(tensor() is not None for tensor in seen)
+        tensors = read(path)
+        seen.extend(weakref.ref(tensor) for tensor in tensors.values())
+        return tensors
+
+    monkeypatch.setattr(loading, "_read_tensors", watched)
+    families.load(shards)
+    assert len(seen) > 20
+
+
+def test_numbers_that_are_none_are_named_in_every_file(shards: Path) -> None:
+    last = max(shards.glob("*.safetensors"))
+    spoilt = {name: tensor * torch.nan for name, tensor in load_file(last).items()}
+    save_file(spoilt, last)
+    assert "not finite: blocks.2." in refusal(shards)
+
+
+@pytest.mark.parametrize("other", [False, True])
+def test_a_tied_head_in_another_file_must_be_the_same(other: bool, shards: Path) -> None:
+    """A file of float64 is rounded before it is compared."""
+    head = torch.zeros(0)
+    for file in shards.glob("*.safetensors"):
+        head = load_file(file).get("transformer.wte.weight", head)
+    save_file({"lm_head.weight": head.double() + 1e-12 + other}, shards / "more.safetensors")
+    moved(shards, "lm_head.weight", "more.safetensors")
+    if other:
+        assert "tied: " in refusal(shards)
+    else:
+        assert isinstance(families.load(shards), nn.Module)
