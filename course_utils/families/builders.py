@@ -50,7 +50,7 @@ def gpt2(config: Config) -> decoder.GPT:
             for _ in range(config["n_layer"])
         ],
         encoder.LayerNorm(d_model, eps),
-        _head(tokens, config, bias=False),
+        head(tokens, config, bias=False),
     )
 
 
@@ -160,7 +160,7 @@ def bert_masked(config: Config) -> MaskedLanguageModel:
         MaskedLanguageHead(
             Linear(d_model, d_model),
             encoder.LayerNorm(d_model, config["layer_norm_eps"]),
-            _head(body.embed.tokens, config, bias=True),
+            head(body.embed.tokens, config, bias=True),
         ),
     )
 
@@ -181,9 +181,9 @@ def _block(
     )
 
 
-def _head(tokens: Embedding, config: Config, bias: bool) -> Linear:
+def head(tokens: Embedding, config: Config, bias: bool) -> Linear:
     """A map to the vocabulary. Tied, its rows are the very vectors of the tokens."""
-    head = Linear(tokens.embedding_dim, tokens.num_embeddings, bias)
+    to_vocabulary = Linear(tokens.embedding_dim, tokens.num_embeddings, bias)
     if config.get("tie_word_embeddings", True):
-        head.weight = tokens.weight
-    return head
+        to_vocabulary.weight = tokens.weight
+    return to_vocabulary

@@ -5,7 +5,7 @@ import math
 import torch
 
 from course_utils import decoder, positions
-from course_utils.families import renaming
+from course_utils.families import rules_llamas
 from course_utils.families.comparing import (
     D_MODEL,
     N_HEADS,
@@ -32,8 +32,8 @@ def rotary_attention() -> Case:
         "Hugging Face Llama attention",
         "RoPE, causal",
         theirs,
-        filled(ours, theirs, renaming.LLAMA_ATTENTION),
-        renaming.LLAMA_ATTENTION,
+        filled(ours, theirs, rules_llamas.ALONE),
+        rules_llamas.ALONE,
         (features(TARGET, 0),),
         lambda model, x: [model(x, rotary(x, places), hidden)[0]],
         lambda model, x: [model(x, mask=decoder.causal_mask(x.shape[1]))],

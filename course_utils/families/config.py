@@ -27,3 +27,19 @@ def require(config: Config, **wanted: object) -> None:
             raise ValueError(
                 f"config.json says {name} = {config[name]!r}; only {value!r} is built here"
             )
+
+
+def rope(config: Config) -> Config:
+    """What a config.json says of its rotary positions: `rope_theta` and `rope_type`, and more.
+
+    transformers 5 keeps them together in rope_parameters. Older files have rope_theta beside the
+    other numbers, and rope_scaling where positions are stretched, which is not built here.
+    """
+    said = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    found = {"rope_theta": config.get("rope_theta", 10000.0), "rope_type": said.get("type")} | said
+    need(found, "rope_theta")
+    if found["rope_type"] not in (None, "default"):
+        raise ValueError(
+            f"config.json says rope_type = {found['rope_type']!r}; only 'default' is built here"
+        )
+    return found

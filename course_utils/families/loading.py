@@ -13,22 +13,28 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from course_utils.families import renaming
+from course_utils.families import llamas, neox, renaming, rules_llamas
 from course_utils.families.builders import bert, bert_masked, gpt2
 from course_utils.families.config import Config
 
-Rules = Callable[[Config], renaming.Rules]
+Rules = Callable[[Any], renaming.Rules]  # of the model, which is built and not yet filled
 Family = tuple[Callable[[Config], nn.Module], Rules]
 
 
 def _always(rules: renaming.Rules) -> Rules:
-    return lambda config: rules
+    return lambda model: rules
 
 
 FAMILIES: dict[str, Family] = {
     "GPT2LMHeadModel": (gpt2, _always(renaming.GPT2)),
     "BertModel": (bert, _always(renaming.BERT)),
     "BertForMaskedLM": (bert_masked, _always(renaming.BERT_MASKED)),
+    "LlamaForCausalLM": (llamas.llama, rules_llamas.llama),
+    "MistralForCausalLM": (llamas.mistral, rules_llamas.llama),
+    "MixtralForCausalLM": (llamas.mixtral, rules_llamas.mixtral),
+    "Qwen3ForCausalLM": (llamas.qwen3, rules_llamas.llama),
+    "GptOssForCausalLM": (llamas.gpt_oss, rules_llamas.gpt_oss),
+    "GPTNeoXForCausalLM": (neox.gpt_neox, rules_llamas.gpt_neox),
 }
 INDEX = "model.safetensors.index.json"
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
@@ -42,14 +48,15 @@ def load(source: str | Path) -> nn.Module:
     """
     folder = _find(source)
     config = _read_json(folder / "config.json")
-    build, rules = family(config)
+    build, rules_of = family(config)
     files = _weight_files(folder)
     shapes = _shapes(files)
     model = build(config)
-    renaming.refuse(renaming.misfits(model, renaming.rename(shapes, rules(config))))
+    rules = rules_of(model)
+    renaming.refuse(renaming.misfits(model, renaming.rename(shapes, rules)))
     filled: set[str] = set()
     for file in files:
-        filled = _fill_from(file, model, rules(config), filled)
+        filled = _fill_from(file, model, rules, filled)
     return model.eval()
 
 

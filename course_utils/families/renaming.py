@@ -264,8 +264,6 @@ BERT_MASKED: Rules = (
     Rule(r"cls\.seq_relationship\..*"),
 )
 
-LLAMA_ATTENTION: Rules = (Rule(r"([qkvo])_proj\.(weight|bias)", (r"w_\1.\2",)),)
-
 
 # --- torch ---------------------------------------------------------------------------------------
 

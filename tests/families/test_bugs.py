@@ -308,7 +308,7 @@ def _(self, ids, types=None):
     return self.norm(self.positions(self.tokens(ids)) + self.types.weight[0])
 
 
-@replaced("head not tied", "gpt2", builders, "_head")
+@replaced("head not tied", "gpt2", builders, "head")
 def _(tokens, config, bias):
     return projection.Linear(tokens.embedding_dim, tokens.num_embeddings, bias)
 
