@@ -14,11 +14,14 @@ from course_utils.families.comparing import (
     D_MODEL,
     EPS,
     N_HEADS,
+    READ,
     TARGET,
     VOCABULARY,
     Case,
     filled,
     randomise,
+    read_ours,
+    read_theirs,
     real_tokens,
     token_ids,
 )
@@ -46,9 +49,11 @@ def gpt2() -> Case:
         theirs,
         filled(families.gpt2(config.to_dict()), theirs, renaming.GPT2),
         renaming.GPT2,
-        (token_ids(0),),
+        (token_ids(0, READ[-1]),),
         lambda model, ids: [model(ids).logits],
         lambda model, ids: [model(ids)],
+        read_theirs=read_theirs,
+        read_ours=read_ours,
     )
 
 

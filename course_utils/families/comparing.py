@@ -6,10 +6,12 @@ many mistakes cannot be seen.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from course_utils import decoder, sampling
 from course_utils.families import renaming
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
@@ -17,13 +19,17 @@ TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
 # All sizes differ, and eps is large enough to be missed.
 D_MODEL, N_HEADS, D_HIDDEN, CONTEXT, VOCABULARY, EPS = 24, 4, 40, 16, 37, 0.02
 BATCH, TARGET, SOURCE = 3, 7, 9
+READ = (1, 2, 6, 7, 8, 11)  # tokens that a cache has read, after each call
 
 Question = Callable[..., list[Tensor]]
 
 
 @dataclass(frozen=True)
 class Case:
-    """Two models with the same weights, and how each is asked; both give a list of tensors."""
+    """Two models with the same weights, and how each is asked; both give a list of tensors.
+
+    With `read_theirs` and `read_ours` they are asked once more: to read on from a cache.
+    """
 
     model: str
     compared: str
@@ -34,6 +40,8 @@ class Case:
     ask_theirs: Question
     ask_ours: Question
     dtypes: tuple[torch.dtype, ...] = (torch.float32, torch.float64)
+    read_theirs: Question | None = None
+    read_ours: Question | None = None
 
 
 @dataclass(frozen=True)
@@ -45,6 +53,7 @@ class Comparison:
     dtype: torch.dtype
     outputs: float
     gradients: float
+    cached: float | None = None
 
     @property
     def tolerance(self) -> float:
@@ -52,7 +61,8 @@ class Comparison:
 
     @property
     def ok(self) -> bool:
-        return self.outputs <= self.tolerance and self.gradients <= self.tolerance  # NaN is not
+        figures = (self.outputs, self.gradients, self.cached or 0.0)
+        return all(figure <= self.tolerance for figure in figures)  # NaN is not
 
 
 def compare(case: Case, dtype: torch.dtype = torch.float32) -> Comparison:
@@ -65,7 +75,18 @@ def compare(case: Case, dtype: torch.dtype = torch.float32) -> Comparison:
         dtype,
         _difference(dict(enumerate(theirs)), dict(enumerate(ours))),
         _difference(renaming.rename(their_gradients, case.rules), our_gradients),
+        _cached(case),
     )
+
+
+@torch.no_grad()
+def _cached(case: Case) -> float | None:
+    """How far apart the models are that go on from a cache, in the precision they now have."""
+    if case.read_theirs is None or case.read_ours is None:
+        return None
+    theirs = case.read_theirs(case.theirs, *case.inputs)
+    ours = case.read_ours(case.ours, *case.inputs)
+    return _difference(dict(enumerate(theirs)), dict(enumerate(ours)))
 
 
 def answer(
@@ -135,3 +156,42 @@ def real_tokens(n_tokens: int) -> Tensor:
     """True at real tokens: the first row is full, the others are padded at their ends."""
     lengths = torch.tensor([n_tokens, n_tokens - 2, n_tokens - 3])
     return torch.arange(n_tokens) < lengths[:, None]
+
+
+# --- Language models -----------------------------------------------------------------------------
+
+
+def language_model(
+    name: str, theirs: nn.Module, ours: decoder.GPT, rules: renaming.Rules, special: str
+) -> Case:
+    """A model of Hugging Face and ours: the scores of a text, read at once and bit by bit.
+
+    Hugging Face computes norms and angles in float32 whatever the weights are, hence `dtypes`.
+    """
+    return Case(
+        f"Hugging Face {name}",
+        f"logits, {special}",
+        randomise(theirs),
+        filled(ours, theirs, rules),
+        rules,
+        (token_ids(0, READ[-1]),),
+        lambda model, ids: [model(ids).logits],
+        lambda model, ids: [model(ids)],
+        (torch.float32,),
+        read_theirs,
+        read_ours,
+    )
+
+
+def read_theirs(model: Any, ids: Tensor) -> list[Tensor]:
+    """Logits of a text that Hugging Face's model reads on from its cache."""
+    from transformers import DynamicCache
+
+    cache, parts = DynamicCache(config=model.config), zip((0, *READ), READ, strict=False)
+    return [model(ids[:, start:end], past_key_values=cache).logits for start, end in parts]
+
+
+def read_ours(model: decoder.GPT, ids: Tensor) -> list[Tensor]:
+    """Logits of a text that our model reads on from its cache."""
+    cached = sampling.CachedModel(model, CONTEXT)
+    return [cached(ids[:, :end]) for end in READ]

@@ -20,6 +20,13 @@ CASES: dict[str, Callable[[], Case]] = {
     "gpt2": cases_bert.gpt2,
     "bert": cases_bert.bert,
     "bert_masked": cases_bert.bert_masked,
+    "llama": cases_llamas.llama,
+    "mistral": cases_llamas.mistral,
+    "mixtral": cases_llamas.mixtral,
+    "qwen3": cases_llamas.qwen3,
+    "gpt_oss": cases_llamas.gpt_oss,
+    "gpt_neox": cases_llamas.gpt_neox,
+    "gpt_neox_in_turn": lambda: cases_llamas.gpt_neox(parallel=False),
     "minilm": cases_bert.minilm,
 }
 
@@ -34,8 +41,8 @@ def comparisons(case: Case) -> Iterator[Comparison]:
 
 def report() -> bool:
     """Print a table of all cases; whether all that could be compared agree."""
-    line = "{:30} {:28} {:8} {:>8} {:>10} {:>10}  {}".format
-    header = ("model", "compared", "numbers", "outputs", "gradients", "tolerance", "ok")
+    line = "{:30} {:28} {:8} {:>8} {:>10} {:>7} {:>10}  {}".format
+    header = ("model", "compared", "numbers", "outputs", "gradients", "cached", "tolerance", "ok")
     print(line(*header))
     all_ok, left_out = True, []
     for name, build in CASES.items():
@@ -47,8 +54,9 @@ def report() -> bool:
         for one in comparisons(case):
             all_ok &= one.ok
             numbers = str(one.dtype).removeprefix("torch.")
-            figures = (f"{figure:.0e}" for figure in (one.outputs, one.gradients, one.tolerance))
-            print(line(one.model, one.compared, numbers, *figures, "yes" if one.ok else "NO"))
+            figures = (one.outputs, one.gradients, one.cached, one.tolerance)
+            shown = ("" if figure is None else f"{figure:.0e}" for figure in figures)
+            print(line(one.model, one.compared, numbers, *shown, "yes" if one.ok else "NO"))
     for sentence in left_out:
         print(sentence)
     return all_ok
