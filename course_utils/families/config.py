@@ -30,16 +30,18 @@ def require(config: Config, **wanted: object) -> None:
 
 
 def rope(config: Config) -> Config:
-    """What a config.json says of its rotary positions: `rope_theta` and `rope_type`, and more.
+    """What a config.json says of its rotary positions: `rope_theta`, and perhaps more.
 
     transformers 5 keeps them together in rope_parameters. Older files have rope_theta beside the
     other numbers, and rope_scaling where positions are stretched, which is not built here.
     """
-    said = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    found = {"rope_theta": config.get("rope_theta", 10000.0), "rope_type": said.get("type")} | said
-    need(found, "rope_theta")
-    if found["rope_type"] not in (None, "default"):
+    key = next((key for key in ("rope_parameters", "rope_scaling") if config.get(key)), "")
+    said = config.get(key, {})
+    kind = said.get("rope_type", said.get("type", "default"))
+    if kind != "default":
         raise ValueError(
-            f"config.json says rope_type = {found['rope_type']!r}; only 'default' is built here"
+            f"config.json says {key} of the type {kind!r}; only 'default' is built here"
         )
+    found = {"rope_theta": config.get("rope_theta", 10000.0)} | said
+    need(found, "rope_theta")
     return found

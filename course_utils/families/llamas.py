@@ -7,6 +7,7 @@ filled.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -37,7 +38,8 @@ def mistral(config: Config) -> decoder.GPT:
 def mixtral(config: Config) -> decoder.GPT:
     """Mixtral: a Mistral with several feed-forward nets, of which tokens use two (2024)."""
     _check(config)
-    return _gpt(config, lambda: _attention(config), lambda: _experts(config), _one_window(config))
+    windows = _one_window({"sliding_window": None} | config)
+    return _gpt(config, lambda: _attention(config), lambda: _experts(config), windows)
 
 
 def qwen3(config: Config) -> decoder.GPT:
@@ -81,14 +83,19 @@ def gpt_oss(config: Config) -> decoder.GPT:
     _check(config)
     need(config, "head_dim", "sliding_window")
     require(config, attention_bias=True)
-    kinds = config.get("layer_types")
-    if kinds is None:
-        kinds = ["sliding_attention", "full_attention"] * config["num_hidden_layers"]
-    windows = [
-        config["sliding_window"] if kind == "sliding_attention" else None
-        for kind in kinds[: config["num_hidden_layers"]]
-    ]
-    return _gpt(config, lambda: _sinks(config), lambda: _clamped(config), windows)
+    return _gpt(config, lambda: _sinks(config), lambda: _clamped(config), _windows(config))
+
+
+def _windows(config: Config) -> list[int | None]:
+    """The window of each layer. Where nothing is said, every other layer has one."""
+    n_layers = config["num_hidden_layers"]
+    windows = {"sliding_attention": config["sliding_window"], "full_attention": None}
+    kinds = config.get("layer_types") or (list(windows) * n_layers)[:n_layers]
+    if len(kinds) != n_layers or set(kinds) - windows.keys():
+        raise ValueError(
+            f"config.json says layer_types = {kinds!r}; {n_layers} of {list(windows)} are needed"
+        )
+    return [windows[kind] for kind in kinds]
 
 
 def _sinks(config: Config) -> nn.Module:
@@ -97,7 +104,7 @@ def _sinks(config: Config) -> nn.Module:
 
 def _clamped(config: Config) -> nn.Module:
     limit, alpha = config.get("swiglu_limit", 7.0), config.get("swiglu_alpha", 1.702)
-    experts = _experts(config, lambda *sizes: ClampedSwiGLU(*sizes, limit, alpha))
+    experts = _experts(config, partial(ClampedSwiGLU, limit=limit, alpha=alpha))
     experts.router = Linear(config["hidden_size"], config["num_local_experts"])
     return experts
 

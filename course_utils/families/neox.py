@@ -31,7 +31,9 @@ def gpt_neox(config: Config) -> decoder.GPT:
     require(config, hidden_act="gelu", attention_bias=True)
     d_model = config["hidden_size"]
     norm = partial(encoder.LayerNorm, d_model, config["layer_norm_eps"])
-    make_block = ParallelBlock if config.get("use_parallel_residual", True) else _sequential
+    make_block = (
+        ParallelBlock if config.get("use_parallel_residual", True) else encoder.TransformerBlock
+    )
     tokens = Embedding(config["vocab_size"], d_model)
     blocks = [
         make_block(
@@ -48,10 +50,6 @@ def gpt_neox(config: Config) -> decoder.GPT:
         norm(),
         builders.head(tokens, {"tie_word_embeddings": False} | config, bias=False),
     )
-
-
-def _sequential(*parts: nn.Module) -> encoder.TransformerBlock:
-    return encoder.TransformerBlock(*parts)
 
 
 def _attention(config: Config) -> nn.Module:

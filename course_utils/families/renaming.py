@@ -162,7 +162,9 @@ def unsound(
     The tensors have the right shapes. `filled` are the parameters that already have their values.
     """
     parameters = dict(model.named_parameters(remove_duplicate=False))
-    given = {id(each): each for name, each in parameters.items() if name in filled}
+    given: dict[int, Tensor] = {
+        id(each): each for name, each in parameters.items() if name in filled
+    }
     problems = []
     for name, tensor in found.items():
         parameter = parameters[name]

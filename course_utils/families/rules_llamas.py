@@ -56,19 +56,20 @@ def _gpt_oss_block(d_hidden: int) -> Rules:
     """Experts are stacked and stored as [d_in, d_out]; rows of gate and up take turns."""
     gate_and_up = tuple(f"feed_forward.experts.#.{name}" for name in ("gate", "up"))
     down = "feed_forward.experts.#.down"
-    rows = {"groups": d_hidden, "stacked": True}
     return (
         Rule(r"mlp\.router\.(weight|bias)", (r"feed_forward.router.\2",)),
         Rule(
             r"mlp\.experts\.gate_up_proj",
             tuple(f"{name}.weight" for name in gate_and_up),
             transposed=True,
-            **rows,
+            groups=d_hidden,
+            stacked=True,
         ),
         Rule(
             r"mlp\.experts\.gate_up_proj_bias",
             tuple(f"{name}.bias" for name in gate_and_up),
-            **rows,
+            groups=d_hidden,
+            stacked=True,
         ),
         Rule(r"mlp\.experts\.down_proj", (f"{down}.weight",), transposed=True, stacked=True),
         Rule(r"mlp\.experts\.down_proj_bias", (f"{down}.bias",), stacked=True),
@@ -107,8 +108,8 @@ def mixtral(model: decoder.GPT) -> Rules:
 
 def gpt_oss(model: decoder.GPT) -> Rules:
     """Rules for gpt-oss."""
-    experts: Any = model.blocks[0].feed_forward.experts
-    return _llama(model, _gpt_oss_block(experts[0].gate.out_features))
+    net: Any = model.blocks[0].feed_forward
+    return _llama(model, _gpt_oss_block(net.experts[0].gate.out_features))
 
 
 def gpt_neox(model: decoder.GPT) -> Rules:
