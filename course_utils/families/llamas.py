@@ -26,20 +26,20 @@ def llama(config: Config) -> decoder.GPT:
     """Llama: RoPE, SwiGLU, and queries that share keys and values (Touvron et al. 2023)."""
     _check(config)
     require(config, attention_bias=False, mlp_bias=False)
-    return _gpt(config, lambda: _attention(config), lambda: _swiglu(config), _unlimited(config))
+    return _gpt(config, lambda: _grouped(config), lambda: _swiglu(config), _unlimited(config))
 
 
 def mistral(config: Config) -> decoder.GPT:
     """Mistral: a Llama whose attention looks back as far as a window (Jiang et al. 2023)."""
     _check(config)
-    return _gpt(config, lambda: _attention(config), lambda: _swiglu(config), _one_window(config))
+    return _gpt(config, lambda: _grouped(config), lambda: _swiglu(config), _one_window(config))
 
 
 def mixtral(config: Config) -> decoder.GPT:
     """Mixtral: a Mistral with several feed-forward nets, of which tokens use two (2024)."""
     _check(config)
     windows = _one_window({"sliding_window": None} | config)
-    return _gpt(config, lambda: _attention(config), lambda: _experts(config), windows)
+    return _gpt(config, lambda: _grouped(config), lambda: _experts(config, modern.SwiGLU), windows)
 
 
 def qwen3(config: Config) -> decoder.GPT:
@@ -50,7 +50,7 @@ def qwen3(config: Config) -> decoder.GPT:
 
     def attention() -> nn.Module:
         norms = {name: _norm(config, config["head_dim"]) for name in ("norm_q", "norm_k")}
-        return _attention(config, **norms)
+        return _attention(config, modern.GroupedAttention, **norms)
 
     return _gpt(config, attention, lambda: _swiglu(config), _unlimited(config))
 
@@ -135,9 +135,11 @@ def _gpt(
     )
 
 
-def _attention(
-    config: Config, make: Callable[..., nn.Module] = modern.GroupedAttention, **parts: Any
-) -> nn.Module:
+def _grouped(config: Config) -> nn.Module:
+    return _attention(config, modern.GroupedAttention)
+
+
+def _attention(config: Config, make: Callable[..., nn.Module], **parts: Any) -> nn.Module:
     d_model, n_heads = config["hidden_size"], config["num_attention_heads"]
     d_head = config.get("head_dim") or d_model // n_heads
     rotary = modern.Rotary(d_head, rope(config)["rope_theta"])
@@ -153,7 +155,7 @@ def _swiglu(config: Config) -> nn.Module:
     return modern.SwiGLU(config["hidden_size"], config["intermediate_size"])
 
 
-def _experts(config: Config, make: Callable[[int, int], nn.Module] = modern.SwiGLU) -> nn.Module:
+def _experts(config: Config, make: Callable[[int, int], nn.Module]) -> nn.Module:
     need(config, "num_local_experts", "num_experts_per_tok")
     return modern.MixtureOfExperts(
         config["hidden_size"],
