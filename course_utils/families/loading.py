@@ -37,6 +37,8 @@ FAMILIES: dict[str, Family] = {
     "GPTNeoXForCausalLM": (neox.gpt_neox, rules_llamas.gpt_neox),
 }
 INDEX = "model.safetensors.index.json"
+# Some place the same weights in another layout beside them, such as consolidated.safetensors.
+FETCHED = ["config.json", "model*.safetensors", INDEX]
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
@@ -81,7 +83,7 @@ def _find(source: str | Path) -> Path:
     try:
         from huggingface_hub import snapshot_download
 
-        return Path(snapshot_download(str(source), allow_patterns=["config.json", "*.safetensors"]))
+        return Path(snapshot_download(str(source), allow_patterns=FETCHED))
     except (ImportError, OSError, ValueError) as error:
         raise FileNotFoundError(
             f"{str(source)!r} is not a folder here, and was not fetched from the hub: {error}"

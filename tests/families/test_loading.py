@@ -4,6 +4,7 @@ import json
 import re
 import sys
 import weakref
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -207,7 +208,11 @@ def test_a_name_is_fetched_from_the_hub(tmp_path: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
     assert same(families.load("somebody/gpt2"), case)
-    assert asked == [("somebody/gpt2", ["config.json", "*.safetensors"])]
+    ((name, patterns),) = asked
+    files = ["config.json", "model.safetensors", "model-00001-of-00002.safetensors", loading.INDEX]
+    others = ["consolidated.safetensors", "original/model.safetensors", "pytorch_model.bin"]
+    fetched = [file for file in files + others if any(fnmatch(file, one) for one in patterns)]
+    assert name == "somebody/gpt2" and fetched == files
 
 
 @pytest.mark.parametrize("error", [OSError("no network"), ValueError("not a name")])
