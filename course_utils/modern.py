@@ -164,7 +164,7 @@ class MixtureOfExperts(nn.Module):
         for number, expert in enumerate(self.experts):
             token, choice = (chosen == number).nonzero(as_tuple=True)
             answers = shares[token, choice, None] * expert(tokens[token])
-            mixed = mixed.index_add(0, token, answers)
+            mixed = mixed.index_add(0, token, answers.to(mixed.dtype))
         return mixed.view_as(x)
 
 
