@@ -186,8 +186,7 @@ class RotaryAttention(attention.MultiHeadAttention):
     ) -> Float[Tensor, "batch query d_model"]:
         memory = x if memory is None else memory
         query, key, value = self.heads(x, memory)
-        heads = attention.scaled_dot_product_attention(query, key, value, mask, bias)
-        return self.w_o(attention.merge_heads(heads))
+        return self.attend(query, key, value, mask, bias)
 
     def heads(
         self,
@@ -202,13 +201,25 @@ class RotaryAttention(attention.MultiHeadAttention):
         )
         return turned(query, start), turned(key, start), value
 
+    def attend(
+        self,
+        query: Float[Tensor, "batch n_heads query d_head"],
+        key: Float[Tensor, "batch n_heads key d_head"],
+        value: Float[Tensor, "batch n_heads key d_head"],
+        mask: Bool[Tensor, "..."] | None = None,
+        bias: Float[Tensor, "..."] | None = None,
+    ) -> Float[Tensor, "batch query d_model"]:
+        """What is left to do once there are heads."""
+        heads = attention.scaled_dot_product_attention(query, key, value, mask, bias)
+        return self.w_o(attention.merge_heads(heads))
+
 
 def turned(
-    x: Float[Tensor, "batch n_heads tokens d_head"], start: int = 0
+    x: Float[Tensor, "batch n_heads tokens d_head"], start: int = 0, base: float = 10000.0
 ) -> Float[Tensor, "batch n_heads tokens d_head"]:
     """`x` with every token turned by its position, of which the first is `start`."""
     n_tokens, d_head = x.shape[-2:]
     # Not in half precision: bfloat16 has no number between 300 and 302.
     dtype = torch.promote_types(x.dtype, torch.float32)
-    angles = rope_angles(start + n_tokens, d_head)[start:].to(x.device, dtype)
+    angles = rope_angles(start + n_tokens, d_head, base)[start:].to(x.device, dtype)
     return apply_rope(x.to(dtype), angles).to(x.dtype)

@@ -266,10 +266,10 @@ class CachedAttention(nn.Module):
 
     def __init__(self, layer: Any, cache: KVCache):
         super().__init__()
-        if not hasattr(layer, "w_q"):
+        if not (hasattr(layer, "w_q") or _in_two_steps(layer)):
             raise TypeError(
-                "only MultiHeadAttention and RotaryAttention can go on from a cache, "
-                f"got {type(layer).__name__}"
+                "only MultiHeadAttention, RotaryAttention and those of modern "
+                f"can go on from a cache, got {type(layer).__name__}"
             )
         self.layer = layer
         self.cache = cache
@@ -280,16 +280,31 @@ class CachedAttention(nn.Module):
         """`x` are the new tokens. `mask` says which of all tokens each of them may look at."""
         query, key, value = _heads(self.layer, x, start=self.cache.length)
         key, value = self.cache.update(key, value)
-        heads = attention.scaled_dot_product_attention(query, key, value, mask)
-        return self.layer.w_o(attention.merge_heads(heads))
+        return _attend(self.layer, query, key, value, mask)
+
+
+def _in_two_steps(layer: Any) -> bool:
+    """Whether a layer has `heads` and `attend`. Those of a `MultiHeadAttention` are its own."""
+    if isinstance(layer, attention.MultiHeadAttention):
+        return isinstance(layer, positions.RotaryAttention)
+    return hasattr(layer, "attend")
 
 
 def _heads(layer: Any, x: Tensor, start: int) -> tuple[Tensor, ...]:
-    if isinstance(layer, positions.RotaryAttention):
+    if _in_two_steps(layer):
         return layer.heads(x, x, start)
     query, key, value = attention.project_qkv(x, x, layer.w_q, layer.w_k, layer.w_v)
     split, n_heads = attention.split_heads, layer.n_heads
     return split(query, n_heads), split(key, n_heads), split(value, n_heads)
+
+
+def _attend(
+    layer: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
+) -> Tensor:
+    if _in_two_steps(layer):
+        return layer.attend(query, key, value, mask)
+    heads = attention.scaled_dot_product_attention(query, key, value, mask)
+    return layer.w_o(attention.merge_heads(heads))
 
 
 def read_on(
@@ -313,7 +328,8 @@ class CachedModel:
 
     It takes the place of the model in `generate`, `stream` and `beam_search`, and gives the logits
     of the tokens that it had not read. A text that does not go on from the last one is read anew.
-    The attentions are `MultiHeadAttention` or `RotaryAttention`; weights are shared, not copied.
+    The attentions are `MultiHeadAttention`, `RotaryAttention` or those of `modern`, which keep only
+    what their groups share. Weights are shared, not copied.
     """
 
     def __init__(self, model: decoder.GPT, context: int):

@@ -88,6 +88,14 @@ NOTEBOOKS = {
         "tokenization.pair_score",
         "tokenization.wordpiece_encode",
     ),
+    "12": (
+        "modern.rms_norm",
+        "modern.swiglu",
+        "modern.repeat_kv",
+        "modern.sliding_window_mask",
+        "modern.route",
+        "modern.balance_loss",
+    ),
 }
 
 RETIRED: dict[str, str] = {

@@ -1,8 +1,9 @@
-"""Models of others, composed of our parts, with their trained weights: GPT-2 and BERT.
+"""Models of others, composed of our parts, with their trained weights: GPT-2, BERT, Llama and kin.
 
-To read in this order: `builders` (what they are made of), `renaming` (their names and ours),
-`loading`, `parity` (the same numbers as theirs). `sentence_encoder` is a trained one, `pretrained`
-has the models that the course ships.
+To read in this order: `builders`, `llamas` and `neox` (what they are made of), `renaming` and
+`rules_llamas` (their names and ours), `loading`, `comparing` and `parity` (the same numbers as
+theirs, by the cases in `cases_*`). `sentence_encoder` is a trained one, `pretrained` has the models
+that the course ships.
 """
 
 from course_utils.families.builders import (
@@ -12,7 +13,9 @@ from course_utils.families.builders import (
     bert_masked,
     gpt2,
 )
+from course_utils.families.llamas import gpt_oss, llama, mistral, mixtral, qwen3
 from course_utils.families.loading import load
+from course_utils.families.neox import gpt_neox
 from course_utils.families.sentence_encoder import SentenceEncoder, minilm, minilm_folder
 
 __all__ = [
@@ -22,7 +25,13 @@ __all__ = [
     "bert",
     "bert_masked",
     "gpt2",
+    "gpt_neox",
+    "gpt_oss",
+    "llama",
     "load",
     "minilm",
     "minilm_folder",
+    "mistral",
+    "mixtral",
+    "qwen3",
 ]

@@ -1,17 +1,15 @@
 """GPT-2 and BERT, composed of our parts: built by the numbers of a config.json, not yet filled."""
 
 import math
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from course_utils import attention, decoder, encoder, projection
+from course_utils.families.config import Config, need, require
 from course_utils.positions import InputEmbedding, LearnedPositions
 from course_utils.projection import Embedding, Linear
-
-Config = dict[str, Any]  # a model's config.json
 
 # --- GPT-2 (Radford et al. 2019) -----------------------------------------------------------------
 
@@ -31,8 +29,8 @@ class TanhFeedForward(encoder.FeedForward):
 
 def gpt2(config: Config) -> decoder.GPT:
     """GPT-2, not yet filled: learned positions, pre-norm blocks, a head tied to the embedding."""
-    _need(config, "n_embd", "n_head", "n_layer", "n_positions", "vocab_size", "layer_norm_epsilon")
-    _require(
+    need(config, "n_embd", "n_head", "n_layer", "n_positions", "vocab_size", "layer_norm_epsilon")
+    require(
         config,
         activation_function="gelu_new",
         scale_attn_weights=True,
@@ -40,7 +38,7 @@ def gpt2(config: Config) -> decoder.GPT:
         add_cross_attention=False,
     )
     if config.get("n_inner") is not None:
-        _need(config, "n_inner")
+        need(config, "n_inner")
     d_model, n_heads = config["n_embd"], config["n_head"]
     d_hidden = config.get("n_inner") or 4 * d_model
     eps = config["layer_norm_epsilon"]
@@ -52,7 +50,7 @@ def gpt2(config: Config) -> decoder.GPT:
             for _ in range(config["n_layer"])
         ],
         encoder.LayerNorm(d_model, eps),
-        _head(tokens, config, bias=False),
+        head(tokens, config, bias=False),
     )
 
 
@@ -127,9 +125,9 @@ class MaskedLanguageModel(nn.Module):
 
 def bert(config: Config) -> Bert:
     """BERT without a head, not yet filled: post-norm blocks, which need no last norm."""
-    _need(config, "hidden_size", "num_attention_heads", "num_hidden_layers", "intermediate_size")
-    _need(config, "vocab_size", "max_position_embeddings", "type_vocab_size", "layer_norm_eps")
-    _require(
+    need(config, "hidden_size", "num_attention_heads", "num_hidden_layers", "intermediate_size")
+    need(config, "vocab_size", "max_position_embeddings", "type_vocab_size", "layer_norm_eps")
+    require(
         config,
         hidden_act="gelu",
         position_embedding_type="absolute",
@@ -162,7 +160,7 @@ def bert_masked(config: Config) -> MaskedLanguageModel:
         MaskedLanguageHead(
             Linear(d_model, d_model),
             encoder.LayerNorm(d_model, config["layer_norm_eps"]),
-            _head(body.embed.tokens, config, bias=True),
+            head(body.embed.tokens, config, bias=True),
         ),
     )
 
@@ -183,31 +181,9 @@ def _block(
     )
 
 
-def _head(tokens: Embedding, config: Config, bias: bool) -> Linear:
+def head(tokens: Embedding, config: Config, bias: bool) -> Linear:
     """A map to the vocabulary. Tied, its rows are the very vectors of the tokens."""
-    head = Linear(tokens.embedding_dim, tokens.num_embeddings, bias)
+    to_vocabulary = Linear(tokens.embedding_dim, tokens.num_embeddings, bias)
     if config.get("tie_word_embeddings", True):
-        head.weight = tokens.weight
-    return head
-
-
-def _need(config: Config, *names: str) -> None:
-    """See that the numbers are there. A norm's epsilon may be a fraction, all others are sizes."""
-    for name in names:
-        is_size = not name.startswith("layer_norm")
-        value = config.get(name)
-        if not isinstance(value, int if is_size else (int, float)) or value <= 0:
-            there = f"says {name} = {value!r}" if name in config else f"has no {name}"
-            kind = "a whole number" if is_size else "a number"
-            raise ValueError(f"config.json {there}; {kind} above 0 is needed")
-
-
-def _require(config: Config, **wanted: object) -> None:
-    """Refuse a variant that our parts would compute wrongly."""
-    if config.get("quantization_config"):
-        raise ValueError("config.json says that the weights are quantised; take the original ones")
-    for name, value in wanted.items():
-        if config.get(name, value) != value:
-            raise ValueError(
-                f"config.json says {name} = {config[name]!r}; only {value!r} is built here"
-            )
+        to_vocabulary.weight = tokens.weight
+    return to_vocabulary

@@ -4,25 +4,41 @@ Only numbers are read; files that can run code (pickle) are refused. Every error
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from course_utils.families import renaming
-from course_utils.families.builders import Config, bert, bert_masked, gpt2
+from course_utils.families import llamas, neox, renaming, rules_llamas
+from course_utils.families.builders import bert, bert_masked, gpt2
+from course_utils.families.config import Config
 
-Family = tuple[Callable[[Config], nn.Module], renaming.Rules]
+Rules = Callable[[Any], renaming.Rules]  # of the model, which is built and not yet filled
+Family = tuple[Callable[[Config], nn.Module], Rules]
+
+
+def _always(rules: renaming.Rules) -> Rules:
+    return lambda model: rules
+
 
 FAMILIES: dict[str, Family] = {
-    "GPT2LMHeadModel": (gpt2, renaming.GPT2),
-    "BertModel": (bert, renaming.BERT),
-    "BertForMaskedLM": (bert_masked, renaming.BERT_MASKED),
+    "GPT2LMHeadModel": (gpt2, _always(renaming.GPT2)),
+    "BertModel": (bert, _always(renaming.BERT)),
+    "BertForMaskedLM": (bert_masked, _always(renaming.BERT_MASKED)),
+    "LlamaForCausalLM": (llamas.llama, rules_llamas.llama),
+    "MistralForCausalLM": (llamas.mistral, rules_llamas.llama),
+    "MixtralForCausalLM": (llamas.mixtral, rules_llamas.mixtral),
+    "Qwen3ForCausalLM": (llamas.qwen3, rules_llamas.llama),
+    "GptOssForCausalLM": (llamas.gpt_oss, rules_llamas.gpt_oss),
+    "GPTNeoXForCausalLM": (neox.gpt_neox, rules_llamas.gpt_neox),
 }
 INDEX = "model.safetensors.index.json"
+# Some place the same weights in another layout beside them, such as consolidated.safetensors.
+FETCHED = ["config.json", "model*.safetensors", INDEX]
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
@@ -30,13 +46,19 @@ def load(source: str | Path) -> nn.Module:
     """The model in a folder (config.json and *.safetensors) or of that name on the hub.
 
     Raises FileNotFoundError where there is none, and ValueError where it does not fit our parts.
+    Large models are spread over several files, of which one at a time is in memory.
     """
     folder = _find(source)
     config = _read_json(folder / "config.json")
-    build, rules = family(config)
-    weights = _read_weights(folder)
+    build, rules_of = family(config)
+    files = _weight_files(folder)
+    shapes = _shapes(files)
     model = build(config)
-    renaming.fill(model, weights, rules)
+    rules = rules_of(model)
+    renaming.refuse(renaming.misfits(model, renaming.rename(shapes, rules)))
+    filled: set[str] = set()
+    for file in files:
+        filled = _fill_from(file, model, rules, filled)
     return model.eval()
 
 
@@ -61,7 +83,7 @@ def _find(source: str | Path) -> Path:
     try:
         from huggingface_hub import snapshot_download
 
-        return Path(snapshot_download(str(source), allow_patterns=["config.json", "*.safetensors"]))
+        return Path(snapshot_download(str(source), allow_patterns=FETCHED))
     except (ImportError, OSError, ValueError) as error:
         raise FileNotFoundError(
             f"{str(source)!r} is not a folder here, and was not fetched from the hub: {error}"
@@ -95,16 +117,26 @@ def _check_file(path: Path) -> None:
             )
 
 
-def _read_weights(folder: Path) -> dict[str, Tensor]:
-    """All tensors of the folder; large models are spread over several files."""
-    weights: dict[str, Tensor] = {}
-    for file in _weight_files(folder):
-        tensors = _read_tensors(file)
-        twice = weights.keys() & tensors.keys()
+def _fill_from(file: Path, model: nn.Module, rules: renaming.Rules, filled: set[str]) -> set[str]:
+    """Copy one file's tensors into a model. Names of ours, those filled before included."""
+    found = renaming.rename(_read_tensors(file), rules)
+    renaming.refuse(renaming.unsound(model, found, filled))
+    renaming.copy(model, found)
+    return filled | found.keys()
+
+
+def _shapes(files: list[Path]) -> dict[str, Tensor]:
+    """Tensors of the shapes that stand at the head of each file, without numbers."""
+    shapes: dict[str, Tensor] = {}
+    for file in files:
+        found = _read_shapes(file)
+        twice = shapes.keys() & found.keys()
         if twice:
-            raise ValueError(f"{min(twice)} is in two files of {folder}; {file.name} is the second")
-        weights |= tensors
-    return weights
+            raise ValueError(
+                f"{min(twice)} is in two files of {file.parent}; {file.name} is the second"
+            )
+        shapes |= found
+    return shapes
 
 
 def _weight_files(folder: Path) -> list[Path]:
@@ -121,26 +153,57 @@ def _weight_files(folder: Path) -> list[Path]:
 
 
 def _shards(folder: Path) -> list[Path]:
-    """The files that the index names."""
+    """The files that the index names, which must hold what it says."""
     by_name = _read_json(folder / INDEX).get("weight_map")
-    if not isinstance(by_name, dict):
+    if not isinstance(by_name, dict) or not by_name:
         raise ValueError(f"{folder / INDEX} has no weight_map, which says where a tensor is")
-    shards = [folder / str(name) for name in sorted(set(by_name.values()))]
+    shards = [folder / str(name) for name in sorted(set(map(str, by_name.values())))]
     for shard in shards:
         if not shard.exists():
             raise FileNotFoundError(
                 f"{folder / INDEX} names {shard.name}, which is not there: fetch it, too"
             )
+    for shard in shards:
+        said = {renaming.unwrapped(name) for name, file in by_name.items() if file == shard.name}
+        _check_index(folder / INDEX, shard, said)
     return shards
 
 
+def _check_index(index: Path, shard: Path, said: set[str]) -> None:
+    """See that the shard has what the index says, and nothing else."""
+    there = _read_shapes(shard).keys()
+    if said - there:
+        raise ValueError(f"{index} says that {min(said - there)} is in {shard.name}: it is not")
+    if there - said:
+        raise ValueError(f"{shard.name} has {min(there - said)}, which {index} does not say")
+
+
+def _read_shapes(path: Path) -> dict[str, Tensor]:
+    with _opened(path) as file:
+        shapes = {name: file.get_slice(name).get_shape() for name in _names(file)}
+    return {
+        renaming.unwrapped(name): torch.empty(shape, device="meta")
+        for name, shape in shapes.items()
+    }
+
+
 def _read_tensors(path: Path) -> dict[str, Tensor]:
+    with _opened(path) as file:
+        return {renaming.unwrapped(name): file.get_tensor(name) for name in _names(file)}
+
+
+def _names(file: Any) -> list[str]:
+    return list(file.keys())
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     _check_file(path)
     try:
-        tensors = load_file(path)
+        with safe_open(path, framework="pt") as file:
+            yield file
     except (SafetensorError, OSError) as error:
         raise ValueError(
             f"{path} is not whole, or not safetensors ({path.stat().st_size:,} bytes): {error}."
             " Fetch it again"
         ) from None
-    return {renaming.unwrapped(name): tensor for name, tensor in tensors.items()}

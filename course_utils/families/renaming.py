@@ -6,7 +6,7 @@ matrices, which are stored as [d_in, d_out].
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -18,12 +18,17 @@ class Rule:
     """A tensor whose whole name fits `pattern` becomes the tensors named in `into`.
 
     It is transposed first, if `transposed`, and then cut into equal runs of rows, one for each
-    name. A tensor that becomes nothing is one that our model does not need.
+    name. With several `groups` (of a head's queries, keys and values) each is cut so, and what
+    belongs together is joined. If `stacked`, all this is done to every entry of the first axis,
+    whose number takes the place of # in the names. A tensor that becomes nothing is one that our
+    model does not need.
     """
 
     pattern: str
     into: tuple[str, ...] = ()
     transposed: bool = False
+    groups: int = 1
+    stacked: bool = False
 
 
 Rules = tuple[Rule, ...]
@@ -52,9 +57,9 @@ def rename(tensors: Mapping[str, Tensor], rules: Rules) -> dict[str, Tensor]:
 
 
 def _same(one: Tensor, other: Tensor) -> bool:
-    """Whether two tensors hold the same. NaN is the same as NaN here."""
-    if one.shape != other.shape:
-        return False
+    """Whether two tensors hold the same. NaN is the same as NaN here; no numbers are all alike."""
+    if one.is_meta or one.shape != other.shape:
+        return one.shape == other.shape
     return bool(((one == other) | (one.isnan() & other.isnan())).all())
 
 
@@ -63,11 +68,26 @@ def _apply_first_rule(name: str, tensor: Tensor, rules: Rules) -> dict[str, Tens
         match = re.fullmatch(rule.pattern, name)
         if match and not rule.into:
             return {}
-        if match and (tensor.ndim or len(rule.into) == 1):
-            rows = tensor.transpose(0, -1) if rule.transposed else tensor
+        if match and tensor.ndim >= rule.stacked + (len(rule.into) > 1):
             names = [match.expand(template) for template in rule.into]
-            return dict(zip(names, rows.tensor_split(len(names)), strict=True))
+            if not rule.stacked:
+                return dict(zip(names, _cut(tensor, rule), strict=True))
+            return {
+                name.replace("#", str(number)): piece
+                for number, one in enumerate(tensor)
+                for name, piece in zip(names, _cut(one, rule), strict=True)
+            }
     return {name: tensor}
+
+
+def _cut(tensor: Tensor, rule: Rule) -> Sequence[Tensor]:
+    """The pieces of one tensor, in the order of the rule's names."""
+    rows = tensor.transpose(0, -1) if rule.transposed else tensor
+    n_pieces = len(rule.into)
+    if rule.groups == 1 or len(rows) % (rule.groups * n_pieces):  # the shape will be refused
+        return rows.tensor_split(n_pieces) if n_pieces > 1 else [rows]
+    pieces = rows.unflatten(0, (rule.groups, n_pieces, -1)).unbind(1)
+    return [piece.flatten(0, 1) for piece in pieces]
 
 
 # What other libraries put around a model: several GPUs, a compiler, memory savers.
@@ -87,9 +107,18 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor], rules: Rules = ()) -> 
     Raises ValueError with everything that does not fit; the model is then left as it was.
     """
     found = rename(tensors, rules)
-    problems = misfits(model, found)
+    refuse(misfits(model, found) or unsound(model, found))
+    copy(model, found)
+
+
+def refuse(problems: list[str]) -> None:
+    """Raise ValueError where there is a problem."""
     if problems:
         raise ValueError("\n".join(["the weights do not fit the model", *_shortened(problems)]))
+
+
+def copy(model: nn.Module, found: Mapping[str, Tensor]) -> None:
+    """Copy tensors that fit into the model."""
     parameters = dict(model.named_parameters(remove_duplicate=False))
     with torch.no_grad():
         for name, tensor in found.items():
@@ -102,15 +131,13 @@ def _shortened(problems: list[str]) -> list[str]:
 
 
 def misfits(model: nn.Module, found: Mapping[str, Tensor]) -> list[str]:
-    """What is missing, left over, of another shape or kind, or two things where there is one."""
+    """What is missing, left over or of another shape. Only shapes are looked at."""
     parameters = dict(model.named_parameters(remove_duplicate=False))
     if found and not found.keys() & parameters.keys():
         return [
             f"names: of {len(found)} not one is known, such as {min(found)}. Is something in front"
             " of them, or is it another architecture?"
         ]
-    # A parameter with two names, such as a head tied to the embedding, is needed under one of them.
-    given: dict[int, Tensor] = {}
     problems = []
     for name, tensor in found.items():
         parameter = parameters.get(name)
@@ -119,19 +146,42 @@ def misfits(model: nn.Module, found: Mapping[str, Tensor]) -> list[str]:
         elif parameter.shape != tensor.shape:
             wanted = list(parameter.shape)
             problems.append(f"shape: {name} should be {wanted}, but is {list(tensor.shape)}")
-        elif tensor.dtype not in NUMBERS:
-            kind = str(tensor.dtype).removeprefix("torch.")
-            problems.append(f"kind: {name} is {kind}: quantised, and of no use without its scales")
-        elif not tensor.isfinite().all():
-            n_spoilt = int((~tensor.isfinite()).sum())
-            problems.append(f"not finite: {name} has {n_spoilt} numbers that are NaN or infinite")
-        elif not _same(given.setdefault(id(parameter), tensor), tensor):
-            problems.append(f"tied: {name} is one with another weight, but has other values")
+    # A parameter with two names, such as a head tied to the embedding, is needed under one of them.
     there = {id(parameters[name]) for name in found.keys() & parameters.keys()}
     for name, parameter in model.named_parameters():
         if id(parameter) not in there:
             problems.append(f"missing: {name} {list(parameter.shape)}")
     return problems
+
+
+def unsound(
+    model: nn.Module, found: Mapping[str, Tensor], filled: Container[str] = ()
+) -> list[str]:
+    """What is of another kind, not finite, or two things where there is one.
+
+    The tensors have the right shapes. `filled` are the parameters that already have their values.
+    """
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    given: dict[int, Tensor] = {
+        id(each): each for name, each in parameters.items() if name in filled
+    }
+    problems = []
+    for name, tensor in found.items():
+        parameter = parameters[name]
+        if tensor.dtype not in NUMBERS:
+            kind = str(tensor.dtype).removeprefix("torch.")
+            problems.append(f"kind: {name} is {kind}: quantised, and of no use without its scales")
+        elif not tensor.isfinite().all():
+            n_spoilt = int((~tensor.isfinite()).sum())
+            problems.append(f"not finite: {name} has {n_spoilt} numbers that are NaN or infinite")
+        elif not _same(*_both_as(parameter, given.setdefault(id(parameter), tensor), tensor)):
+            problems.append(f"tied: {name} is one with another weight, but has other values")
+    return problems
+
+
+def _both_as(parameter: Tensor, *tensors: Tensor) -> list[Tensor]:
+    """As they will be in the model, where a number of float64 is rounded."""
+    return [tensor.to(parameter.dtype) for tensor in tensors]
 
 
 # --- Hugging Face --------------------------------------------------------------------------------
@@ -215,8 +265,6 @@ BERT_MASKED: Rules = (
     Rule(r"cls\.predictions\.(?:decoder\.)?bias", ("head.out.bias",)),
     Rule(r"cls\.seq_relationship\..*"),
 )
-
-LLAMA_ATTENTION: Rules = (Rule(r"([qkvo])_proj\.(weight|bias)", (r"w_\1.\2",)),)
 
 
 # --- torch ---------------------------------------------------------------------------------------

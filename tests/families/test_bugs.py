@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from course_utils import attention, decoder, encoder, positions, projection
-from course_utils.families import builders, parity, renaming
+from course_utils import attention, decoder, encoder, modern, positions, projection, sampling
+from course_utils.families import builders, comparing, llamas, neox, parity, renaming, rules_llamas
 
 pytest.importorskip("transformers", reason='pip install -e ".[parity]"')
 
@@ -34,14 +34,16 @@ def replaced(name: str, case: str, owner: object, attribute: str) -> Callable:
     return put
 
 
-def rule_changed(name: str, case: str, rules: str, pattern: str, **changes: Any) -> None:
+def rule_changed(
+    name: str, case: str, rules: str, pattern: str, owner: Any = renaming, **changes: Any
+) -> None:
     """Put a bug on the list: the rule whose pattern ends like this is another."""
-    known = getattr(renaming, rules)
+    known = getattr(owner, rules)
     assert sum(rule.pattern.endswith(pattern) for rule in known) == 1, name
     wrong = tuple(
         replace(rule, **changes) if rule.pattern.endswith(pattern) else rule for rule in known
     )
-    BUGS[name] = (case, lambda patch: patch.setattr(renaming, rules, wrong))
+    BUGS[name] = (case, lambda patch: patch.setattr(owner, rules, wrong))
 
 
 # --- Norms ---------------------------------------------------------------------------------------
@@ -165,7 +167,8 @@ def _(self, x, memory, self_mask=None, memory_mask=None):
 
 @replaced("mask off by one", "gpt2", decoder, "causal_mask")
 def _(n_query, n_key=None):
-    return torch.ones(n_query, n_query, dtype=torch.bool).tril(1)
+    n_key = n_query if n_key is None else n_key
+    return torch.ones(n_query, n_key, dtype=torch.bool).tril(n_key - n_query + 1)
 
 
 @replaced("no causal mask", "self_attention", decoder, "causal_mask")
@@ -196,12 +199,14 @@ def _(ids, pad_id):
 
 @replaced("mask after softmax", "gpt2", attention, "attention_weights")
 def _(query, key, mask=None, bias=None):
-    return torch.softmax(query @ key.mT / math.sqrt(query.shape[-1]), -1) * mask
+    weights = torch.softmax(query @ key.mT / math.sqrt(query.shape[-1]), -1)
+    return weights if mask is None else weights * mask
 
 
 @replaced("mask is added as 0 and 1", "gpt2", attention, "attention_weights")
 def _(query, key, mask=None, bias=None):
-    return torch.softmax(query @ key.mT / math.sqrt(query.shape[-1]) + mask, -1)
+    scores = query @ key.mT / math.sqrt(query.shape[-1])
+    return torch.softmax(scores if mask is None else scores + mask, -1)
 
 
 # --- Attention -----------------------------------------------------------------------------------
@@ -234,7 +239,7 @@ def _(d_head, var_q=1.0, var_k=1.0):
 
 @replaced("scale by d_model", "self_attention", attention, "score_scale")
 def _(d_head, var_q=1.0, var_k=1.0):
-    return 1 / math.sqrt(d_head * parity.N_HEADS)
+    return 1 / math.sqrt(d_head * comparing.N_HEADS)
 
 
 @replaced("softmax over the queries", "cross_attention", attention, "softmax")
@@ -295,7 +300,7 @@ def _(x, table):
 
 @replaced("embedding scaled", "gpt2", positions.InputEmbedding, "forward")
 def _(self, ids):
-    return self.positions(self.tokens(ids) * math.sqrt(parity.D_MODEL))
+    return self.positions(self.tokens(ids) * math.sqrt(comparing.D_MODEL))
 
 
 @replaced("token types forgotten", "bert", builders.BertEmbedding, "forward")
@@ -308,7 +313,7 @@ def _(self, ids, types=None):
     return self.norm(self.positions(self.tokens(ids)) + self.types.weight[0])
 
 
-@replaced("head not tied", "gpt2", builders, "_head")
+@replaced("head not tied", "gpt2", builders, "head")
 def _(tokens, config, bias):
     return projection.Linear(tokens.embedding_dim, tokens.num_embeddings, bias)
 
@@ -384,15 +389,404 @@ rule_changed(
 )
 
 
+# --- RMSNorm -------------------------------------------------------------------------------------
+
+
+@replaced("RMSNorm takes the mean away", "llama", modern, "rms_norm")
+def _(x, gain=None, eps=1e-6):
+    normed = nn.functional.layer_norm(x, x.shape[-1:], eps=eps)
+    return normed if gain is None else normed * gain
+
+
+@replaced("RMSNorm with the usual eps", "llama", modern, "rms_norm")
+def _(x, gain=None, eps=1e-6):
+    return nn.functional.rms_norm(x, x.shape[-1:], gain, 1e-6)
+
+
+@replaced("RMSNorm with eps outside the root", "mistral", modern, "rms_norm")
+def _(x, gain=None, eps=1e-6):
+    return x / (x.pow(2).mean(-1, keepdim=True).sqrt() + eps) * gain
+
+
+@replaced("RMSNorm with 1 + gain", "mixtral", modern, "rms_norm")
+def _(x, gain=None, eps=1e-6):
+    return nn.functional.rms_norm(x, x.shape[-1:], 1 + gain, eps)
+
+
+@replaced("RMSNorm by the sum of squares", "gpt_oss", modern, "rms_norm")
+def _(x, gain=None, eps=1e-6):
+    return x * torch.rsqrt(x.pow(2).sum(-1, keepdim=True) + eps) * gain
+
+
+# --- Gates and experts ---------------------------------------------------------------------------
+
+
+@replaced("the wrong one is the gate", "llama", modern, "swiglu")
+def _(x, w_gate, w_up, w_down):
+    return (nn.functional.silu(x @ w_up.T) * (x @ w_gate.T)) @ w_down.T
+
+
+@replaced("GELU in the gate", "mistral", modern, "swiglu")
+def _(x, w_gate, w_up, w_down):
+    return (nn.functional.gelu(x @ w_gate.T) * (x @ w_up.T)) @ w_down.T
+
+
+@replaced("a sigmoid in the gate", "qwen3", modern, "swiglu")
+def _(x, w_gate, w_up, w_down):
+    return (torch.sigmoid(x @ w_gate.T) * (x @ w_up.T)) @ w_down.T
+
+
+@replaced("no gate", "llama", modern, "swiglu")
+def _(x, w_gate, w_up, w_down):
+    return nn.functional.silu(x @ w_up.T) @ w_down.T
+
+
+@replaced("shares are not made to sum to 1 again", "mixtral", modern, "route")
+def _(logits, k):
+    shares, chosen = logits.softmax(-1).topk(k)
+    return chosen, shares
+
+
+@replaced("shares are equal", "mixtral", modern, "route")
+def _(logits, k):
+    chosen = logits.topk(k).indices
+    return chosen, torch.full_like(chosen, 1, dtype=logits.dtype) / k + 0 * logits[:, :1]
+
+
+@replaced("the shares of one another", "mixtral", modern, "route")
+def _(logits, k):
+    best, chosen = logits.topk(k)
+    return chosen, best.softmax(-1).flip(-1)
+
+
+@replaced("one expert only", "mixtral", modern, "route")
+def _(logits, k):
+    best, chosen = logits.topk(1)
+    return chosen, best.softmax(-1) + 0 * best
+
+
+@replaced("one expert more", "gpt_oss", modern, "route")
+def _(logits, k):
+    best, chosen = logits.topk(k + 1)
+    return chosen, best.softmax(-1)
+
+
+@replaced("the worst experts", "mixtral", modern, "route")
+def _(logits, k):
+    worst, chosen = logits.topk(k, largest=False)
+    return chosen, worst.softmax(-1)
+
+
+@replaced("no gradient through the shares", "mixtral", modern, "route")
+def _(logits, k):
+    best, chosen = logits.topk(k)
+    return chosen, best.softmax(-1).detach() + 0 * best
+
+
+@replaced("the next expert answers", "gpt_oss", modern, "route")
+def _(logits, k):
+    best, chosen = logits.topk(k)
+    return (chosen + 1) % logits.shape[-1], best.softmax(-1)
+
+
+def clamped(name: str, wrong: Callable[[Tensor, Tensor, float, float], Tensor]) -> None:
+    """Put a bug on the list: the hidden layer of gpt-oss's experts is another."""
+
+    def forward(self: Any, x: Tensor) -> Tensor:
+        return self.down(wrong(self.gate(x), self.up(x), self.limit, self.alpha))
+
+    replaced(name, "gpt_oss", llamas.ClampedSwiGLU, "forward")(forward)
+
+
+def _swish(gate: Tensor, alpha: float) -> Tensor:
+    return gate * torch.sigmoid(alpha * gate)
+
+
+clamped("numbers are not clamped", lambda gate, up, limit, alpha: _swish(gate, alpha) * (up + 1))
+clamped(
+    "the gate is clamped below, too",
+    lambda gate, up, limit, alpha: (
+        _swish(gate.clamp(-limit, limit), alpha) * (up.clamp(-limit, limit) + 1)
+    ),
+)
+clamped(
+    "only the gate is clamped",
+    lambda gate, up, limit, alpha: _swish(gate.clamp(max=limit), alpha) * (up + 1),
+)
+clamped(
+    "up is clamped above only",
+    lambda gate, up, limit, alpha: _swish(gate.clamp(max=limit), alpha) * (up.clamp(max=limit) + 1),
+)
+clamped(
+    "clamped after the gate",
+    lambda gate, up, limit, alpha: (
+        _swish(gate, alpha).clamp(max=limit) * (up.clamp(-limit, limit) + 1)
+    ),
+)
+clamped(
+    "alpha is 1",
+    lambda gate, up, limit, alpha: (
+        _swish(gate.clamp(max=limit), 1.0) * (up.clamp(-limit, limit) + 1)
+    ),
+)
+clamped(
+    "no 1 is added",
+    lambda gate, up, limit, alpha: _swish(gate.clamp(max=limit), alpha) * up.clamp(-limit, limit),
+)
+
+
+# --- Groups, norms and windows -------------------------------------------------------------------
+
+
+@replaced("groups are repeated in turn", "llama", modern, "repeat_kv")
+def _(k, n):
+    return k.repeat(1, n, 1, 1)
+
+
+@replaced("all heads share the first group", "qwen3", modern, "repeat_kv")
+def _(k, n):
+    return k[:, :1].expand(-1, n * k.shape[1], -1, -1)
+
+
+@replaced("scale by d_model / n_heads", "llama", attention, "score_scale")
+def _(d_head, var_q=1.0, var_k=1.0):
+    return 1 / math.sqrt(comparing.D_MODEL / comparing.N_HEADS)
+
+
+def grouped(name: str, case: str, heads: Callable[..., tuple[Tensor, Tensor]]) -> None:
+    """Put a bug on the list: queries and keys of heads are turned and normalised otherwise."""
+
+    def wrong(self: Any, x: Tensor, memory: Tensor, start: int = 0) -> tuple[Tensor, ...]:
+        query = attention.split_heads(self.w_q(x), self.n_heads)
+        key = attention.split_heads(self.w_k(memory), self.n_groups)
+        value = attention.split_heads(self.w_v(memory), self.n_groups)
+        return *heads(self, query, key, start), value
+
+    replaced(name, case, modern.GroupedAttention, "heads")(wrong)
+
+
+grouped(
+    "queries and keys without norms",
+    "qwen3",
+    lambda self, q, k, start: (self.rotary(q, start), self.rotary(k, start)),
+)
+grouped(
+    "the norm of queries for keys",
+    "qwen3",
+    lambda self, q, k, start: (
+        self.rotary(self.norm_q(q), start),
+        self.rotary(self.norm_q(k), start),
+    ),
+)
+grouped(
+    "norms after RoPE",
+    "qwen3",
+    lambda self, q, k, start: (
+        self.norm_q(self.rotary(q, start)),
+        self.norm_k(self.rotary(k, start)),
+    ),
+)
+grouped(
+    "only queries have a norm",
+    "qwen3",
+    lambda self, q, k, start: (self.rotary(self.norm_q(q), start), self.rotary(k, start)),
+)
+grouped("keys are not turned", "mistral", lambda self, q, k, start: (self.rotary(q, start), k))
+grouped(
+    "behind a cache positions begin anew",
+    "llama",
+    lambda self, q, k, start: (self.rotary(q), self.rotary(k)),
+)
+grouped(
+    "behind a cache only queries go on",
+    "mixtral",
+    lambda self, q, k, start: (self.rotary(q, start), self.rotary(k)),
+)
+
+
+@replaced("the window does not count the token itself", "mistral", modern, "sliding_window_mask")
+def _(n_tokens, window):
+    return torch.ones(n_tokens, n_tokens, dtype=torch.bool).tril().triu(-window)
+
+
+@replaced("the window is one too short", "mistral", modern, "sliding_window_mask")
+def _(n_tokens, window):
+    return torch.ones(n_tokens, n_tokens, dtype=torch.bool).tril().triu(2 - window)
+
+
+@replaced("windows stand side by side", "mistral", modern, "sliding_window_mask")
+def _(n_tokens, window):
+    run = torch.arange(n_tokens) // window
+    return (run[:, None] == run) & decoder.causal_mask(n_tokens)
+
+
+@replaced("no window", "mistral", modern.Windowed, "narrowed")
+def _(self, mask, n_query, n_key):
+    return mask
+
+
+@replaced("no window for a single new token", "mistral", modern.Windowed, "narrowed")
+def _(self, mask, n_query, n_key):
+    window = modern.sliding_window_mask(n_key, self.window)[n_key - n_query :]
+    return None if mask is None else mask & window
+
+
+@replaced(
+    "behind a cache the window is that of the first tokens", "gpt_oss", modern.Windowed, "narrowed"
+)
+def _(self, mask, n_query, n_key):
+    window = modern.sliding_window_mask(n_key, self.window)[:n_query]
+    return window | ~window.any(-1, keepdim=True) if mask is None else mask & window
+
+
+@replaced("windows in the other layers", "gpt_oss", llamas, "_windows")
+def _(config):
+    return [None, config["sliding_window"], None]
+
+
+@replaced("windows in all layers", "gpt_oss", llamas, "_windows")
+def _(config):
+    return [config["sliding_window"]] * 3
+
+
+# --- Sinks ---------------------------------------------------------------------------------------
+
+
+def sinks(name: str, sink: Callable[[Tensor, Any], Tensor]) -> None:
+    """Put a bug on the list: the score for looking at nothing is another."""
+
+    def attend(self, query, key, value, mask=None, bias=None):
+        n = self.n_heads // self.n_groups
+        key, value = modern.repeat_kv(key, n), modern.repeat_kv(value, n)
+        scores = query @ key.mT * attention.score_scale(query.shape[-1])
+        scores = scores if mask is None else scores.masked_fill(~mask, -math.inf)
+        column = sink(self.sinks, scores).expand(*scores.shape[:-1], 1)
+        weights = torch.cat((scores, column), -1).softmax(-1)[..., :-1]
+        return self.w_o(attention.merge_heads(weights @ value))
+
+    replaced(name, "gpt_oss", modern.SinkAttention, "attend")(attend)
+
+
+sinks("no sinks", lambda sinks, scores: 0 * sinks[:, None, None] - math.inf)
+sinks("sinks are 0", lambda sinks, scores: 0 * sinks[:, None, None])
+sinks("sinks are scaled", lambda sinks, scores: 0.25 * sinks[:, None, None])
+sinks("one sink for all heads", lambda sinks, scores: sinks[:1, None, None])
+sinks("heads have each other's sinks", lambda sinks, scores: sinks.flip(0)[:, None, None])
+sinks("no gradient to the sinks", lambda sinks, scores: sinks.detach()[:, None, None])
+
+
+# --- GPT-NeoX ------------------------------------------------------------------------------------
+
+
+@replaced("steps in turn where both are at once", "gpt_neox", neox.ParallelBlock, "forward")
+def _(self, x, mask=None):
+    x = x + self.attention(self.norm1(x), mask=mask)
+    return x + self.feed_forward(self.norm2(x))
+
+
+@replaced("both steps share a norm", "gpt_neox", neox.ParallelBlock, "forward")
+def _(self, x, mask=None):
+    normed = self.norm1(x)
+    return x + self.attention(normed, mask=mask) + self.feed_forward(normed)
+
+
+@replaced("steps at once where one waits", "gpt_neox_in_turn", encoder.TransformerBlock, "forward")
+def _(self, x, mask=None):
+    return x + self.attention(self.norm1(x), mask=mask) + self.feed_forward(self.norm2(x))
+
+
+@replaced("the whole head is turned", "gpt_neox", modern.Rotary, "forward")
+def _(self, x, start=0):
+    return positions.turned(x, start, self.base)
+
+
+@replaced("the last features are turned", "gpt_neox", modern.Rotary, "forward")
+def _(self, x, start=0):
+    rest, last = x[..., : -self.d_turned], x[..., -self.d_turned :]
+    return torch.cat((rest, positions.turned(last, start, self.base)), -1)
+
+
+@replaced("frequencies of the whole head", "gpt_neox", modern.Rotary, "forward")
+def _(self, x, start=0):
+    angles = positions.rope_angles(start + x.shape[2], x.shape[-1], self.base)[start:]
+    first, rest = x[..., : self.d_turned], x[..., self.d_turned :]
+    turned = positions.apply_rope(first, angles[:, : self.d_turned // 2])
+    return torch.cat((turned, rest), -1)
+
+
+@replaced("the usual base", "mistral", modern.Rotary, "forward")
+def _(self, x, start=0):
+    return positions.turned(x, start)
+
+
+@replaced("neighbours are pairs", "llama", positions, "apply_rope")
+def _(x, angles):
+    first, second = x[..., ::2], x[..., 1::2]
+    sines, cosines = angles.sin(), angles.cos()
+    turned = (first * cosines - second * sines, second * cosines + first * sines)
+    return torch.stack(turned, -1).flatten(-2)
+
+
+@replaced("GELU with tanh in GPT-NeoX", "gpt_neox", encoder, "gelu")
+def _(x):
+    return nn.functional.gelu(x, approximate="tanh")
+
+
+@replaced("a tied head is one of its own", "llama", builders, "head")
+def _(tokens, config, bias):
+    return projection.Linear(tokens.embedding_dim, tokens.num_embeddings, bias)
+
+
+# --- Names and layouts of Llama and its kin ------------------------------------------------------
+
+rule_changed(
+    "gate and up swapped in stacked experts",
+    "mixtral",
+    "MIXTRAL",
+    r"gate_up_proj",
+    owner=rules_llamas,
+    into=("feed_forward.experts.#.up.weight", "feed_forward.experts.#.gate.weight"),
+)
+
+
+def layout(name: str, case: str, attribute: str, wrong: Callable[..., Any]) -> None:
+    """Put a bug on the list: a function of `rules_llamas` gives other rules."""
+    right = getattr(rules_llamas, attribute)
+    replaced(name, case, rules_llamas, attribute)(lambda argument: wrong(right, argument))
+
+
+layout(
+    "gate and up in halves where they take turns",
+    "gpt_oss",
+    "_gpt_oss_block",
+    lambda right, d_hidden: right(1),
+)
+layout(
+    "queries, keys and values in thirds where they stand by heads",
+    "gpt_neox",
+    "gpt_neox",
+    lambda right, model: tuple(replace(rule, groups=1) for rule in right(model)),
+)
+
+
+@pytest.fixture
+def light_anew():
+    """`CachedModel` keeps the `forward` of every class that it has met; a broken one must go."""
+    sampling._light.cache_clear()
+    yield
+    sampling._light.cache_clear()
+
+
+@pytest.mark.usefixtures("light_anew")
 @pytest.mark.parametrize("name", BUGS)
 def test_parity_sees_the_bug(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     case, break_it = BUGS[name]
     break_it(monkeypatch)
-    found = parity.compare(parity.CASES[case]())
-    assert max(found.outputs, found.gradients) > SEEN, found
+    found = comparing.compare(parity.CASES[case]())
+    assert max(found.outputs, found.gradients, found.cached or 0.0) > SEEN, found
     assert not found.ok
 
 
 def test_there_are_bugs_in_every_case() -> None:
-    assert len(BUGS) >= 50
+    assert len(BUGS) >= 100
     assert {case for case, _ in BUGS.values()} == parity.CASES.keys() - {"minilm"}

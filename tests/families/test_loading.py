@@ -3,6 +3,8 @@
 import json
 import re
 import sys
+import weakref
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -10,8 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from course_utils import families, projection
-from course_utils.families import parity, renaming
+from course_utils import families, modern, projection
+from course_utils.families import comparing, loading, parity, renaming
 
 transformers = pytest.importorskip("transformers", reason='pip install -e ".[parity]"')
 
@@ -20,9 +22,10 @@ SAVED = {
     "bert": transformers.BertModel,
     "bert_masked": transformers.BertForMaskedLM,
 }
+NEWER = ["llama", "mistral", "mixtral", "qwen3", "gpt_oss", "gpt_neox", "gpt_neox_in_turn"]
 
 
-def save(name: str, folder: Path, **options: object) -> parity.Case:
+def save(name: str, folder: Path, **options: object) -> comparing.Case:
     """Hugging Face's model of a case, saved in a folder as Hugging Face saves it."""
     case = parity.CASES[name]()
     case.theirs.save_pretrained(folder, **options)
@@ -36,14 +39,14 @@ def change(folder: Path, update: dict, remove: tuple[str, ...] = ()) -> None:
     save_file(kept, folder / "model.safetensors")
 
 
-def same(model: nn.Module, case: parity.Case) -> bool:
+def same(model: nn.Module, case: comparing.Case) -> bool:
     """Whether the loaded model answers as the case's model does."""
     with torch.no_grad():
         wanted, found = (case.ask_ours(which, *case.inputs) for which in (case.ours, model))
     return all(torch.equal(one, other) for one, other in zip(wanted, found, strict=True))
 
 
-@pytest.mark.parametrize("name", SAVED)
+@pytest.mark.parametrize("name", [*SAVED, *NEWER])
 def test_a_folder_is_loaded(name: str, tmp_path: Path) -> None:
     case = save(name, tmp_path)
     model = families.load(tmp_path)
@@ -52,7 +55,7 @@ def test_a_folder_is_loaded(name: str, tmp_path: Path) -> None:
     assert same(families.load(str(tmp_path)), case)
 
 
-@pytest.mark.parametrize("name", SAVED)
+@pytest.mark.parametrize("name", [*SAVED, *NEWER])
 def test_weights_may_be_spread_over_files(name: str, tmp_path: Path) -> None:
     case = save(name, tmp_path, max_shard_size="10KB")
     assert len(list(tmp_path.glob("*.safetensors"))) > 2
@@ -92,7 +95,7 @@ def test_a_head_may_have_weights_of_its_own(tmp_path: Path) -> None:
     save("gpt2", tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": False}))
-    own = torch.randn(parity.VOCABULARY, parity.D_MODEL)
+    own = torch.randn(comparing.VOCABULARY, comparing.D_MODEL)
     change(tmp_path, {"lm_head.weight": own})
     model = families.load(tmp_path)
     assert torch.equal(model.head.weight, own)
@@ -103,7 +106,7 @@ def test_a_tied_head_is_the_embedding(tmp_path: Path) -> None:
     save("gpt2", tmp_path)
     model = families.load(tmp_path)
     assert model.head.weight is model.embed.tokens.weight
-    change(tmp_path, {"lm_head.weight": torch.zeros(parity.VOCABULARY, parity.D_MODEL)})
+    change(tmp_path, {"lm_head.weight": torch.zeros(comparing.VOCABULARY, comparing.D_MODEL)})
     with pytest.raises(ValueError, match=r"tied: (head|embed\.tokens)\.weight is one with another"):
         families.load(tmp_path)
 
@@ -205,7 +208,11 @@ def test_a_name_is_fetched_from_the_hub(tmp_path: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
     assert same(families.load("somebody/gpt2"), case)
-    assert asked == [("somebody/gpt2", ["config.json", "*.safetensors"])]
+    ((name, patterns),) = asked
+    files = ["config.json", "model.safetensors", "model-00001-of-00002.safetensors", loading.INDEX]
+    others = ["consolidated.safetensors", "original/model.safetensors", "pytorch_model.bin"]
+    fetched = [file for file in files + others if any(fnmatch(file, one) for one in patterns)]
+    assert name == "somebody/gpt2" and fetched == files
 
 
 @pytest.mark.parametrize("error", [OSError("no network"), ValueError("not a name")])
@@ -239,7 +246,8 @@ def configured(folder: Path, **changes: object) -> None:
     """Change settings; None removes one."""
     path = folder / "config.json"
     config = json.loads(path.read_text(encoding="utf-8")) | changes
-    kept = {name: value for name, value in config.items() if value is not None}
+    removed = {name for name, value in changes.items() if value is None}
+    kept = {name: value for name, value in config.items() if name not in removed}
     path.write_text(json.dumps(kept), encoding="utf-8")
 
 
@@ -261,7 +269,7 @@ def test_numbers_that_are_none_are_named(folder: Path) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.int64, torch.bool])
 def test_weights_without_their_scales_are_refused(dtype: torch.dtype, folder: Path) -> None:
-    weight = torch.ones(parity.D_MODEL, 3 * parity.D_MODEL, dtype=dtype)
+    weight = torch.ones(comparing.D_MODEL, 3 * comparing.D_MODEL, dtype=dtype)
     change(folder, {"transformer.h.1.attn.c_attn.weight": weight})
     kind = str(dtype).removeprefix("torch.")
     assert f"kind: blocks.1.attention.w_k.weight is {kind}: quantised" in refusal(folder)
@@ -317,10 +325,19 @@ def test_a_config_must_hold_names(folder: Path) -> None:
     assert "config.json must hold names with values, got [1, 2]" in refusal(folder)
 
 
+LLAMA = (
+    "hidden_size num_attention_heads num_hidden_layers intermediate_size vocab_size rms_norm_eps"
+)
 NEEDED = {
     "gpt2": "n_embd n_head n_layer n_positions vocab_size layer_norm_epsilon",
     "bert": "hidden_size num_attention_heads num_hidden_layers intermediate_size vocab_size"
     " max_position_embeddings type_vocab_size layer_norm_eps",
+    "llama": LLAMA,
+    "mistral": f"{LLAMA} sliding_window",
+    "mixtral": f"{LLAMA} num_local_experts num_experts_per_tok",
+    "qwen3": f"{LLAMA} head_dim",
+    "gpt_oss": f"{LLAMA} head_dim sliding_window num_local_experts num_experts_per_tok",
+    "gpt_neox": LLAMA.replace("rms", "layer"),
 }
 
 
@@ -404,3 +421,227 @@ def test_a_shard_that_is_missing_is_named(tmp_path: Path) -> None:
     assert f"names {shards[1].name}, which is not there: fetch it, too" in refusal(tmp_path)
     (tmp_path / "model.safetensors.index.json").write_text("{}", encoding="utf-8")
     assert "index.json has no weight_map" in refusal(tmp_path)
+
+
+# --- Several files -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shards(tmp_path: Path) -> Path:
+    save("gpt2", tmp_path, max_shard_size="10KB")
+    return tmp_path
+
+
+def moved(folder: Path, name: str, file: str) -> None:
+    """Let the index say that the tensor is in that file."""
+    path = folder / "model.safetensors.index.json"
+    index = json.loads(path.read_text(encoding="utf-8"))
+    index["weight_map"][name] = file
+    path.write_text(json.dumps(index), encoding="utf-8")
+
+
+def test_an_index_that_names_the_wrong_file_is_refused(shards: Path) -> None:
+    first, *_, last = sorted(shards.glob("*.safetensors"))
+    name = min(load_file(last))
+    moved(shards, name, first.name)
+    assert f"says that {name} is in {first.name}: it is not" in refusal(shards)
+
+
+def test_an_index_that_names_what_is_nowhere_is_refused(shards: Path) -> None:
+    last = max(shards.glob("*.safetensors")).name
+    moved(shards, "transformer.h.9.ln_1.bias", last)
+    assert f"says that transformer.h.9.ln_1.bias is in {last}: it is not" in refusal(shards)
+
+
+def test_a_tensor_that_the_index_does_not_say_is_refused(shards: Path) -> None:
+    last = max(shards.glob("*.safetensors"))
+    save_file(load_file(last) | {"adapter.weight": torch.zeros(2)}, last)
+    assert f"{last.name} has adapter.weight, which " in refusal(shards)
+
+
+def test_what_does_not_fit_is_known_before_a_number_is_read(
+    shards: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configured(shards, n_embd=20)
+    monkeypatch.setattr(loading, "_read_tensors", lambda path: pytest.fail("was read"))
+    assert "shape: embed.tokens.weight should be [37, 20], but is [37, 24]" in refusal(shards)
+
+
+def test_one_file_at_a_time_is_in_memory(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, seen = loading._read_tensors, []
+
+    def watched(path: Path) -> dict[str, torch.Tensor]:
+        assert not any(tensor() is not None for tensor in seen)
+        tensors = read(path)
+        seen.extend(weakref.ref(tensor) for tensor in tensors.values())
+        return tensors
+
+    monkeypatch.setattr(loading, "_read_tensors", watched)
+    families.load(shards)
+    assert len(seen) > 20
+
+
+def test_numbers_that_are_none_are_named_in_every_file(shards: Path) -> None:
+    last = max(shards.glob("*.safetensors"))
+    spoilt = {name: tensor * torch.nan for name, tensor in load_file(last).items()}
+    save_file(spoilt, last)
+    assert "not finite: blocks.2." in refusal(shards)
+
+
+@pytest.mark.parametrize("other", [False, True])
+def test_a_tied_head_in_another_file_must_be_the_same(other: bool, shards: Path) -> None:
+    """A file of float64 is rounded before it is compared."""
+    head = torch.zeros(0)
+    for file in shards.glob("*.safetensors"):
+        head = load_file(file).get("transformer.wte.weight", head)
+    save_file({"lm_head.weight": head.double() + 1e-12 + other}, shards / "more.safetensors")
+    moved(shards, "lm_head.weight", "more.safetensors")
+    if other:
+        assert "tied: " in refusal(shards)
+    else:
+        assert isinstance(families.load(shards), nn.Module)
+
+
+# --- Llama and its kin ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["llama", "mistral", "mixtral", "qwen3", "gpt_oss", "gpt_neox"])
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_head_may_be_tied_or_not(tied: bool, name: str, tmp_path: Path) -> None:
+    """What Hugging Face makes of the folder is what we make of it."""
+    save(name, tmp_path)
+    configured(tmp_path, tie_word_embeddings=tied)
+    files = load_file(tmp_path / "model.safetensors")
+    key = "embed_out.weight" if name == "gpt_neox" else "lm_head.weight"
+    files.pop(key, None)
+    if not tied:
+        files[key] = torch.randn(comparing.VOCABULARY, comparing.D_MODEL)
+    save_file(files, tmp_path / "model.safetensors")
+    ours = families.load(tmp_path)
+    assert (ours.head.weight is ours.embed.tokens.weight) == tied
+    assert_the_same(ours, tmp_path)
+
+
+def assert_the_same(ours: nn.Module, folder: Path) -> None:
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
+    ids = comparing.token_ids(5, 11)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(ids), theirs(ids).logits, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["mixtral", "gpt_oss", "gpt_neox"])
+def test_what_transformers_has_in_memory_fits_too(name: str) -> None:
+    """Mixtral's experts are stacked there; its files have a matrix for each."""
+    case = parity.CASES[name]()
+    build, rules = loading.FAMILIES[type(case.theirs).__name__]
+    ours = build(case.theirs.config.to_dict())
+    renaming.fill(ours, case.theirs.state_dict(), rules(ours))
+    assert same(ours.eval(), case)
+
+
+def test_a_mixtral_file_has_a_matrix_for_each_expert(tmp_path: Path) -> None:
+    save("mixtral", tmp_path)
+    names = load_file(tmp_path / "model.safetensors").keys()
+    assert "model.layers.1.block_sparse_moe.experts.5.w3.weight" in names
+    families.load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["llama", "mistral", "mixtral"])
+def test_an_older_config_is_read(name: str, tmp_path: Path) -> None:
+    """The base of RoPE stood beside the other numbers, and what was usual was left out."""
+    case = save(name, tmp_path)
+    base = case.theirs.config.rope_parameters["rope_theta"]
+    configured(tmp_path, rope_parameters=None, rope_theta=base, attention_bias=None, mlp_bias=None)
+    assert same(families.load(tmp_path), case)
+
+
+def test_an_older_config_of_neox_is_read(tmp_path: Path) -> None:
+    case = save("gpt_neox", tmp_path)
+    rope = case.theirs.config.rope_parameters
+    older = {"rotary_pct": rope["partial_rotary_factor"], "rotary_emb_base": rope["rope_theta"]}
+    configured(tmp_path, rope_parameters=None, use_parallel_residual=None, **older)
+    layer, strange = "gpt_neox.layers.1.attention.", torch.zeros(1, 1, 16, 16)
+    change(tmp_path, {layer + "bias": strange, layer + "rotary_emb.inv_freq": torch.ones(2)})
+    assert same(families.load(tmp_path), case)
+
+
+def test_heads_need_no_groups_and_no_size_of_their_own(tmp_path: Path) -> None:
+    config = transformers.LlamaConfig(
+        vocab_size=comparing.VOCABULARY,
+        hidden_size=comparing.D_MODEL,
+        num_hidden_layers=2,
+        num_attention_heads=comparing.N_HEADS,
+        intermediate_size=comparing.D_HIDDEN,
+        rms_norm_eps=comparing.EPS,
+    )
+    comparing.randomise(transformers.LlamaForCausalLM(config)).save_pretrained(tmp_path)
+    configured(tmp_path, head_dim=None, num_key_value_heads=None, rope_parameters=None)
+    weights = load_file(tmp_path / "model.safetensors")
+    weights["model.layers.0.self_attn.rotary_emb.inv_freq"] = torch.ones(3)
+    save_file(weights, tmp_path / "model.safetensors")
+    ours = families.load(tmp_path)
+    del weights["model.layers.0.self_attn.rotary_emb.inv_freq"]
+    save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
+    assert_the_same(ours, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["mistral", "mixtral"])
+@pytest.mark.parametrize("window", [None, 2])
+def test_there_may_be_a_window_or_none(window: int | None, name: str, tmp_path: Path) -> None:
+    save(name, tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    config["sliding_window"] = window
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    ours = families.load(tmp_path)
+    assert isinstance(ours.blocks[0].attention, modern.Windowed) == (window is not None)
+    assert_the_same(ours, tmp_path)
+
+
+def test_layers_of_gpt_oss_may_have_windows_in_any_order(tmp_path: Path) -> None:
+    save("gpt_oss", tmp_path)
+    kinds = ["full_attention", "sliding_attention", "sliding_attention"]
+    configured(tmp_path, layer_types=kinds)
+    ours = families.load(tmp_path)
+    windows = [isinstance(block.attention, modern.Windowed) for block in ours.blocks]
+    assert windows == [False, True, True]
+    assert_the_same(ours, tmp_path)
+
+
+YARN = {"rope_type": "yarn", "factor": 4.0, "rope_theta": 50.0}
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "said"),
+    [
+        *(
+            (name, {"rope_parameters": YARN}, "rope_parameters of the type 'yarn'")
+            for name in NEWER
+        ),
+        ("llama", {"rope_parameters": None, "rope_scaling": {"type": "linear"}}, "rope_scaling of"),
+        ("llama", {"attention_bias": True}, "attention_bias = True"),
+        ("llama", {"mlp_bias": True}, "mlp_bias = True"),
+        *((name, {"hidden_act": "relu"}, "hidden_act = 'relu'") for name in NEWER),
+        ("qwen3", {"attention_bias": True}, "attention_bias = True"),
+        ("qwen3", {"use_sliding_window": True}, "use_sliding_window = True"),
+        ("gpt_oss", {"attention_bias": False}, "attention_bias = False"),
+        ("gpt_oss", {"layer_types": ["full_attention"]}, "layer_types"),
+        ("gpt_oss", {"layer_types": ["chunked_attention"] * 3}, "layer_types"),
+        ("gpt_neox", {"attention_bias": False}, "attention_bias = False"),
+        (
+            "mixtral",
+            {"quantization_config": {"quant_method": "mxfp4"}},
+            "that the weights are quantised",
+        ),
+        (
+            "gpt_oss",
+            {"quantization_config": {"quant_method": "mxfp4"}},
+            "that the weights are quantised",
+        ),
+    ],
+)
+def test_a_variant_of_llama_that_is_not_built_is_refused(
+    name: str, setting: dict, said: str, tmp_path: Path
+) -> None:
+    save(name, tmp_path)
+    configured(tmp_path, **setting)
+    assert f"config.json says {said}" in refusal(tmp_path)

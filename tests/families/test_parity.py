@@ -1,18 +1,28 @@
 """Our models are those of others: same weights in, same numbers out; and weights load strictly."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from course_utils import __main__, attention, decoder, encoder, families, projection
-from course_utils.families import parity, sentence_encoder
+from course_utils import (
+    __main__,
+    attention,
+    decoder,
+    encoder,
+    families,
+    modern,
+    positions,
+    projection,
+)
+from course_utils.families import cases_torch, comparing, parity, sentence_encoder
 
 transformers = pytest.importorskip("transformers", reason='pip install -e ".[parity]"')
 
 
-def built(name: str) -> parity.Case:
+def built(name: str) -> comparing.Case:
     """A case, or a skipped test where its model is not installed."""
     try:
         return parity.CASES[name]()
@@ -41,18 +51,41 @@ def test_no_parameter_has_the_value_that_a_new_model_has(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in parity.CASES if name != "minilm"])
 def test_every_parameter_of_ours_is_compared(name: str) -> None:
     case = parity.CASES[name]()
-    _, gradients = parity.answer(case.ours, case.ask_ours, case.inputs, torch.float32)
+    _, gradients = comparing.answer(case.ours, case.ask_ours, case.inputs, torch.float32)
     assert {name for name, _ in case.ours.named_parameters()} <= gradients.keys()
 
 
 def test_a_difference_is_not_hidden_by_not_a_number() -> None:
-    case = parity.self_attention()
+    case = parity.CASES["self_attention"]()
     with torch.no_grad():
         case.ours.w_q.bias[0] = torch.nan
-    assert not parity.compare(case).ok
+    assert not comparing.compare(case).ok
 
 
-def test_the_models_run_on_the_parts_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
+OLDER = {
+    attention: ("split_heads", "merge_heads", "softmax", "MultiHeadAttention"),
+    encoder: ("layer_norm", "residual_step", "TransformerBlock"),
+    decoder: ("causal_mask", "GPT"),
+    projection: ("linear", "embed"),
+}
+NEWER = {
+    attention: ("split_heads", "merge_heads", "softmax", "project_qkv"),
+    encoder: ("residual_step", "TransformerBlock"),
+    decoder: ("causal_mask", "GPT"),
+    positions: ("apply_rope", "rope_angles"),
+}
+GROUPED = ("rms_norm", "RMSNorm", "repeat_kv", "Rotary")
+PARTS_OF = {
+    "gpt2": OLDER,
+    "mistral": NEWER
+    | {modern: (*GROUPED, "sliding_window_mask", "GroupedAttention", "swiglu", "SwiGLU")},
+    "mixtral": NEWER | {modern: (*GROUPED, "route", "swiglu", "SwiGLU", "MixtureOfExperts")},
+    "gpt_oss": NEWER | {modern: (*GROUPED, "sliding_window_mask", "route", "SinkAttention")},
+}
+
+
+@pytest.mark.parametrize("name", PARTS_OF)
+def test_the_models_run_on_the_parts_in_use(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A learner's version, once installed, is what is compared."""
     called = set()
 
@@ -65,17 +98,12 @@ def test_the_models_run_on_the_parts_in_use(monkeypatch: pytest.MonkeyPatch) -> 
 
         monkeypatch.setattr(module, name, watched)
 
-    parts = {
-        attention: ("split_heads", "merge_heads", "softmax", "MultiHeadAttention"),
-        encoder: ("layer_norm", "residual_step", "TransformerBlock"),
-        decoder: ("causal_mask", "GPT"),
-        projection: ("linear", "embed"),
-    }
-    for module, names in parts.items():
-        for name in names:
-            watch(module, name)
-    assert parity.compare(parity.gpt2()).ok
-    assert called == {name for names in parts.values() for name in names}
+    for module, names in PARTS_OF[name].items():
+        for each in names:
+            watch(module, each)
+    case = replace(parity.CASES[name](), read_ours=None)  # a cache asks what a layer is
+    assert comparing.compare(case).ok
+    assert called == {each for names in PARTS_OF[name].values() for each in names}
 
 
 def run_command(monkeypatch: pytest.MonkeyPatch) -> int:
@@ -89,18 +117,19 @@ def test_a_command_prints_the_table(
     assert run_command(monkeypatch) == 0
     printed = capsys.readouterr().out
     rows = [line for line in printed.splitlines() if line.endswith("  yes")]
-    assert len(rows) >= 19
+    assert len(rows) >= 26
     assert all("1e-05" in row or "1e-12" in row for row in rows)
-    assert "Hugging Face BERT" in printed and "TransformerDecoderLayer" in printed
+    for model in "BERT Llama Mistral Mixtral Qwen3 gpt-oss GPT-NeoX".split():
+        assert f"Hugging Face {model} " in printed
 
 
 def test_the_table_says_where_something_is_wrong_or_not_installed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def missing() -> parity.Case:
+    def missing() -> comparing.Case:
         raise ModuleNotFoundError("MiniLM is not installed")
 
-    cases = {"self_attention": parity.self_attention, "minilm": missing}
+    cases = {"self_attention": cases_torch.self_attention, "minilm": missing}
     monkeypatch.setattr(parity, "CASES", cases)
     assert run_command(monkeypatch) == 0
     assert "not compared: minilm: MiniLM is not installed" in capsys.readouterr().out

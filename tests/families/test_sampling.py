@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from course_utils import decoder, families, sampling
-from course_utils.families import parity, renaming
+from course_utils.families import comparing, renaming
 from course_utils.runs import kernels
 
 transformers = pytest.importorskip("transformers", reason='pip install -e ".[parity]"')
@@ -103,7 +103,7 @@ def their_gpt(seed: int = 0, vocabulary: int = VOCABULARY, sharp: float = 3.0):
         bos_token_id=None, eos_token_id=None, tie_word_embeddings=False,
     )  # fmt: skip
     model = transformers.GPT2LMHeadModel(config)
-    parity.randomise(model)
+    comparing.randomise(model)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += 0.1 * torch.randn_like(parameter)
