@@ -384,6 +384,13 @@ def test_an_expert_that_nobody_chose_reads_nothing():
     assert len(read) == 5 and sum(read) == 2 * 14
 
 
+def test_experts_mix_where_they_compute_in_bfloat16():
+    layer, x = randomised(modern.MixtureOfExperts(D_MODEL, 10, 5, 2)), normal(2, 7, D_MODEL)
+    with torch.autocast("cpu", torch.bfloat16):
+        short = layer(x)
+    assert (short - layer(x)).norm() < 0.05 * layer(x).norm()
+
+
 def test_the_balance_is_read_with_a_hook():
     layer = randomised(modern.MixtureOfExperts(D_MODEL, 10, 5, 2))
     said = []

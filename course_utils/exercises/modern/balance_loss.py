@@ -44,7 +44,7 @@ def cases() -> list[Case]:
         return case(title, logits, logits.topk(k, dim=-1).indices, point)
 
     normal = inputs.normal
-    small = torch.tensor([[2.0, 0.0, 1.0], [0.0, 1.0, 0.5]])
+    small = torch.tensor([[2.0, 0.0, 1.0], [0.0, 1.0, 0.5], [0.5, 0.0, 2.0], [1.0, 0.0, 0.5]])
     every_choice = (
         "All k choices of a token count, its first and its others, and the shares of all experts "
         "sum to 1."
@@ -59,7 +59,7 @@ def cases() -> list[Case]:
     collapsed = "Where all goes to one expert, surely, the loss is the number of experts."
     sure = 60.0 * F.one_hot(torch.tensor([1, 1, 1]), 4).float()
     return [
-        case("two tokens, three experts", small, torch.tensor([[0], [1]])),
+        case("four tokens, three experts", small, torch.tensor([[0], [1], [2], [0]])),
         best("more tokens and experts", 2 * normal(6, 5), 1),
         best("two choices a token", 2 * normal(7, 4), 2, every_choice),
         best("three choices a token", 2 * normal(5, 8), 3, every_choice),

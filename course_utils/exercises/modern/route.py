@@ -27,7 +27,7 @@ Routed = tuple[Tensor, Tensor]
 
 def _by_hand(logits: Tensor, k: int) -> Routed:
     """Every token alone, sorted in plain Python; the shares by torch's own softmax."""
-    rows = [sorted(range(len(row)), key=lambda i, row=row: -row[i])[:k] for row in logits.tolist()]
+    rows = [sorted(range(len(row)), key=row.__getitem__)[::-1][:k] for row in logits.tolist()]
     chosen = torch.tensor(rows)
     best = torch.stack([row[found] for row, found in zip(logits, chosen, strict=True)])
     return chosen, F.softmax(best, dim=-1)

@@ -172,6 +172,25 @@ def either(n_tokens, window):
     return (distance >= 0) | (distance < window)
 
 
+@exercise.mistake(
+    "Your window has the query in its middle: half of it lies before, half behind. It ends with "
+    "the query, since no token looks at a later one."
+)
+def centred(n_tokens, window):
+    return _distance(n_tokens).abs() <= window // 2
+
+
+@exercise.mistake(
+    "In the first rows your window begins before the text, and there a negative index counts from "
+    "the end. Let it begin at 0: `max(0, …)`."
+)
+def negative_start(n_tokens, window):
+    mask = torch.zeros(n_tokens, n_tokens, dtype=torch.bool)
+    for query in range(n_tokens):
+        mask[query, query - window + 1 : query + 1] = True
+    return mask
+
+
 @exercise.alternative
 def mask_by_distance(n_tokens, window):
     query, key = torch.arange(n_tokens)[:, None], torch.arange(n_tokens)[None]

@@ -50,7 +50,7 @@ def cases() -> list[Case]:
     )
     views = {"w_gate": normal(4, 6).T, "w_up": normal(4, 6, seed=1).T}
     return [
-        case("two tokens", torch.tensor([[[1.0, -1.0], [2.0, 0.5]]]), 3, **small),
+        case("two tokens", torch.tensor([[[1.0, -1.0], [2.0, 0.5]]]), 3, "", **small),
         case("wider than the tokens", normal(2, 3, 4), 10),
         case("narrower than the tokens", normal(2, 4, 5), 3),
         case("as wide as the tokens", normal(2, 3, 4), 4, stored),
