@@ -43,10 +43,11 @@ def head_scores(
 def induction_score(
     weights: Float[Tensor, "batch n_heads tokens tokens"], period: int
 ) -> Float[Tensor, " n_heads"]:
-    """How much each head looks at what followed the same token, one period ago (Olsson et al. 2022).
+    """How much each head looks at what followed the same token one period ago.
 
     The text repeats itself after `period` tokens. From token `period` on, the token at place t was
-    seen at t - period, and followed by t - period + 1: the weight on that, as a mean over the rows.
+    seen at t - period, and followed by t - period + 1: the weight on that, as a mean over the rows
+    (Olsson et al. 2022).
     """
     return weights.diagonal(1 - period, dim1=-2, dim2=-1)[..., 1:].mean((0, -1))
 
@@ -110,7 +111,7 @@ def fit_probe(
     y_test: Int[Tensor, " test"],
     penalty: float = 1.0,
 ) -> float:
-    """The share of `y_test` that a linear probe, fitted on the training rows, reads out of `x_test`.
+    """The share of test rows that a linear probe, fitted on the training rows, labels right.
 
     Ridge regression: W minimises |X W - Y|² + penalty · |W|², where X is `x_train` with a column of
     ones behind it, and Y has a 1 in the column of each row's label. It says the largest column.
@@ -146,7 +147,7 @@ def control_labels(
 def record_outputs(
     model: nn.Module, modules: Sequence[nn.Module], ids: Int[Tensor, "batch tokens"]
 ) -> list[Tensor]:
-    """What each of the modules gives while the model reads `ids`, in the order in which they ran."""
+    """What each of the modules gives while the model reads `ids`, in the order they ran."""
     found: list[Tensor] = []
 
     def keep(module: nn.Module, args: Any, output: Tensor) -> None:
@@ -200,9 +201,10 @@ def _written(model: decoder.GPT, ids: Tensor) -> dict[str, Tensor]:
     """What each part adds to the residual stream."""
     (embedded,) = record_outputs(model, [model.embed], ids)
     heads = head_outputs(model, ids)
-    widened = record_outputs(model, [block.feed_forward for block in model.blocks], ids)
+    blocks: list[Any] = list(model.blocks)
+    widened = record_outputs(model, [block.feed_forward for block in blocks], ids)
     written = {"embed": embedded}
-    for layer, block in enumerate(model.blocks):
+    for layer, block in enumerate(blocks):
         maps = block.attention.w_o.weight.unflatten(-1, heads[layer].shape[-2:])
         for head in range(heads[layer].shape[-2]):
             written[f"head {layer}.{head}"] = heads[layer][..., head, :] @ maps[:, head].T
