@@ -60,8 +60,9 @@ def ablate_head(
 ) -> RemovableHandle:
     """Put zeros, or `replacement`, in the place of what one head gives to the output map `w_o`.
 
-    `replacement` is a mean vector [d_head], or [batch, tokens, d_head] from another text. What is
-    returned ends the ablation when its `with` block ends, or by its `remove()`.
+    `with ablate_head(…):` holds inside the block, and ends with it. The attention of a layer is
+    `model.blocks[layer].attention`; it has `n_heads` and `w_o`, which is given all heads side by
+    side. `replacement` is a vector [d_head], for every token, or [batch, tokens, d_head].
     """
     attend: Any = model.blocks[layer].attention
 
@@ -78,8 +79,8 @@ def patch(
 ) -> RemovableHandle:
     """Activation patching: at the places `tokens`, `module` gives what it gave for another text.
 
-    `activation` is all that it gave there (Vig et al. 2020; Meng et al. 2022, §2.1). What is
-    returned ends the patching when its `with` block ends, or by its `remove()`.
+    `with patch(…):` holds inside the block, and ends with it. `activation` is all that the module
+    gave for the other text, and stays as it is (Vig et al. 2020; Meng et al. 2022, §2.1).
     """
     places = list(tokens)
 
