@@ -88,6 +88,14 @@ NOTEBOOKS = {
         "tokenization.pair_score",
         "tokenization.wordpiece_encode",
     ),
+    "11": (
+        "interpretability.head_scores",
+        "interpretability.ablate_head",
+        "interpretability.patch",
+        "interpretability.logit_lens",
+        "interpretability.fit_probe",
+        "interpretability.induction_score",
+    ),
     "12": (
         "modern.rms_norm",
         "modern.swiglu",
