@@ -31,12 +31,11 @@ def head_scores(
     "entropy" is that of a row, in nats. Row 0 is left out everywhere: it has nothing to choose.
     """
     rows = weights[..., 1:, :]
-    surprise = torch.where(rows > 0, -rows.log(), 0.0)
     return {
         "previous": rows.diagonal(dim1=-2, dim2=-1).mean((0, -1)),
         "first": rows[..., 0].mean((0, -1)),
-        "self": weights.diagonal(dim1=-2, dim2=-1)[..., 1:].mean((0, -1)),
-        "entropy": (rows * surprise).sum(-1).mean((0, -1)),
+        "self": rows.diagonal(1, dim1=-2, dim2=-1).mean((0, -1)),
+        "entropy": torch.special.entr(rows).sum(-1).mean((0, -1)),
     }
 
 
@@ -82,11 +81,10 @@ def patch(
     `with patch(…):` holds inside the block, and ends with it. `activation` is all that the module
     gave for the other text, and stays as it is (Vig et al. 2020; Meng et al. 2022, §2.1).
     """
-    places = list(tokens)
 
     def replaced(module: nn.Module, args: Any, output: Tensor) -> Tensor:
         patched = output.clone()
-        patched[:, places] = activation[:, places]
+        patched[:, tokens] = activation[:, tokens]
         return patched
 
     return module.register_forward_hook(replaced)
@@ -117,8 +115,7 @@ def fit_probe(
     Ridge regression: W minimises |X W - Y|² + penalty · |W|², where X is `x_train` with a column of
     ones behind it, and Y has a 1 in the column of each row's label. It says the largest column.
     """
-    n_classes = int(max(y_train.max(), y_test.max())) + 1
-    x, y = _with_ones(x_train), nn.functional.one_hot(y_train, n_classes).to(x_train.dtype)
+    x, y = _with_ones(x_train), nn.functional.one_hot(y_train).to(x_train.dtype)
     squares = x.T @ x + penalty * torch.eye(x.shape[1], dtype=x.dtype)
     weights = torch.linalg.solve(squares, x.T @ y)
     said = (_with_ones(x_test) @ weights).argmax(-1)
@@ -194,6 +191,8 @@ def direct_attribution(
     parts = _written(model, ids)
     whole = torch.stack(list(parts.values())).sum(0)
     norm: Any = model.norm
+    if hasattr(norm, "bias"):
+        raise TypeError("model: its last norm must be an RMSNorm, without mean and bias")
     scale = norm.weight * torch.rsqrt((whole * whole).mean(-1, keepdim=True) + norm.eps)
     return {name: model.head(part * scale).detach() for name, part in parts.items()}
 

@@ -30,10 +30,12 @@ FOUR_AXES = "a tensor of four axes: -2 and 2 are the same one"
 ANY_PAIR = "any random pair of vectors gives a function away that is not linear"
 ANY_SIZES = "which sizes are tried is free, as long as some vectors reach beyond 10"
 ANY_ROUNDING = "how much rounding to allow is free, within reason"
+BOTH_AXES = "a mean over two axes does not mind their order"
 BOTH_WAYS = "the comparison is symmetric"
 BEGUN = "there are symbols as soon as some of the word is read"
 AS_MANY_KEYS = "there are as many keys as counts"
 ITS_CHARACTERS = "a string is a sequence of its characters already"
+DIAGONAL = "0 and 1 are the same in every dtype, and the sum has the larger one"
 EQUAL_LENGTHS = "the lists are as long as each other by then, so nothing checks it twice"
 THREE_AXES = "a tensor of three axes: -2 and 1 are the same one"
 A_ROW = "beside a column, a vector is broadcast as a row anyway"
@@ -280,6 +282,41 @@ EQUIVALENT: dict[str, dict[str, str]] = {
     },
     "tokenization.wordpiece_encode": {
         "CONTINUES if start else '' → CONTINUES if symbols else ''": BEGUN,
+    },
+    "interpretability.head_scores": {
+        "rows.diagonal(dim1=-2, dim2=-1).mean((0, -1)) → "
+        "rows.diagonal(dim1=-2, dim2=-1).mean((-1, 0))": BOTH_AXES,
+        "rows[..., 0].mean((0, -1)) → rows[..., 0].mean((-1, 0))": BOTH_AXES,
+        "rows.diagonal(1, dim1=-2, dim2=-1).mean((0, -1)) → "
+        "rows.diagonal(1, dim1=-2, dim2=-1).mean((-1, 0))": BOTH_AXES,
+        "torch.special.entr(rows).sum(-1).mean((0, -1)) → "
+        "torch.special.entr(rows).sum(-1).mean((-1, 0))": BOTH_AXES,
+        "rows.diagonal(dim1=-2, dim2=-1) → rows.diagonal(dim1=2, dim2=-1)": FOUR_AXES,
+        "rows.diagonal(1, dim1=-2, dim2=-1) → rows.diagonal(1, dim1=2, dim2=-1)": FOUR_AXES,
+    },
+    "interpretability.induction_score": {
+        "weights.diagonal(1 - period, dim1=-2, dim2=-1)[..., 1:].mean((0, -1)) → "
+        "weights.diagonal(1 - period, dim1=-2, dim2=-1)[..., 1:].mean((-1, 0))": BOTH_AXES,
+        "weights.diagonal(1 - period, dim1=-2, dim2=-1) → "
+        "weights.diagonal(1 - period, dim1=2, dim2=-1)": FOUR_AXES,
+    },
+    "interpretability.fit_probe": {
+        "(_with_ones(x_test) @ weights).argmax(-1) → "
+        "(_with_ones(x_test) @ weights).argmax(1)": A_MATRIX,
+        "nn.functional.one_hot(y_train).to(x_train.dtype) → "
+        "nn.functional.one_hot(y_train).to(x_train)": "x.to(other) takes its dtype",
+        "nn.functional.one_hot(y_train).to(x_train.dtype) → "
+        "nn.functional.one_hot(y_train).to(x_test.dtype)": "all rows have one dtype",
+        "penalty * torch.eye(x.shape[1], dtype=x.dtype) → "
+        "penalty * torch.eye(x.shape[1])": DIAGONAL,
+        "torch.eye(x.shape[1], dtype=x.dtype) → torch.eye(x.shape[1], dtype=y.dtype)": DIAGONAL,
+        "x.shape[1] → x.shape[-1]": A_MATRIX,
+    },
+    "interpretability.ablate_head": {
+        "heads = args[0].unflatten(-1, (attend.n_heads, -1)).clone() → "
+        "heads = args[0].unflatten(-1, (attend.n_heads, -1))": "nobody else holds what is changed",
+        "heads.flatten(-2) → heads.flatten(2)": FOUR_AXES,
+        "args[0] → args[-1]": "an output map has one argument",
     },
     "modern.route": {
         "best, chosen = logits.topk(k, dim=-1) → best, chosen = logits.topk(k)": LAST_ANYWAY,
