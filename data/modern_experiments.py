@@ -1,0 +1,468 @@
+"""Run the experiments of notebook 12 that take too long for it, and write down what came out.
+
+python data/modern_experiments.py           all of them, about twenty minutes on one core
+python data/modern_experiments.py swaps     only those that are named
+
+The results go to modern_experiments.json beside this script. All train GPTs, most of them on
+stories.
+"""
+
+import sys
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from itertools import product
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import Optimizer
+
+from course_utils import attention, decoder, encoder, modern, positions, projection, training
+from course_utils.corpora import stories
+from course_utils.encoder import FeedForward, LayerNorm, TransformerBlock
+from course_utils.modern import GroupedAttention, Rotary
+from course_utils.runs import kernels, optimisers
+from course_utils.runs.experiments import write_down
+
+RESULTS = Path(__file__).with_suffix(".json")
+SEEDS = (0, 1, 2)
+SHARES = (1.0, 2.0)  # of the usual learning rates
+CONTEXT = stories.LONGEST + 1  # the longest story, and the token before or behind it
+D_MODEL, N_HEADS, N_LAYERS, STEPS = 64, 4, 2, 300
+
+# --- Models: the block of GPT-2, and what is put in the place of its parts -----------------------
+
+Part = Callable[[], nn.Module]
+grouped = partial(GroupedAttention, D_MODEL, N_HEADS, biases="qkvo")
+unturned = partial(grouped, rotary=Rotary(0))
+
+
+def usual_attention() -> nn.Module:
+    return attention.MultiHeadAttention(D_MODEL, N_HEADS)
+
+
+class Activated(nn.Module):
+    """A feed-forward net with another activation than GELU."""
+
+    def __init__(self, d_model: int, d_hidden: int, activation: Callable, bias: bool = True):
+        super().__init__()
+        self.up = projection.Linear(d_model, d_hidden, bias=bias)
+        self.down = projection.Linear(d_hidden, d_model, bias=bias)
+        self.activation = activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down(self.activation(self.up(x)))
+
+
+def gpt(
+    attend: Part, feed_forward: Part, norm: Callable[[int], nn.Module], learned_positions: bool
+) -> decoder.GPT:
+    """Two blocks of these parts, with first weights."""
+    places = positions.LearnedPositions(CONTEXT, D_MODEL) if learned_positions else nn.Identity()
+    table = projection.Embedding(len(stories.VOCABULARY), D_MODEL)
+    model = decoder.GPT(
+        positions.InputEmbedding(table, places),
+        [
+            TransformerBlock(attend(), feed_forward(), norm(D_MODEL), norm(D_MODEL))
+            for _ in range(N_LAYERS)
+        ],
+        norm(D_MODEL),
+        projection.Linear(D_MODEL, len(stories.VOCABULARY), bias=False),
+    )
+    training.init_weights(model, N_LAYERS)
+    return model
+
+
+def n_parameters(model: nn.Module) -> int:
+    return sum(each.numel() for each in model.parameters())
+
+
+def swapped(
+    attend: Part = usual_attention,
+    net: Callable[[int, int], nn.Module] = FeedForward,
+    norm: Callable[[int], nn.Module] = LayerNorm,
+    learned_positions: bool = True,
+) -> decoder.GPT:
+    """A GPT with these parts. Its feed-forward nets are so wide that it has the usual size."""
+
+    def of_width(d_hidden: int) -> decoder.GPT:
+        return gpt(attend, lambda: net(D_MODEL, d_hidden), norm, learned_positions)
+
+    fewer, more = (n_parameters(of_width(d_hidden)) for d_hidden in (8, 9))
+    return of_width(8 + round((usual_size() - fewer) / (more - fewer)))
+
+
+def usual() -> decoder.GPT:
+    return gpt(usual_attention, lambda: FeedForward(D_MODEL, 4 * D_MODEL), LayerNorm, True)
+
+
+def usual_size() -> int:
+    with torch.random.fork_rng():
+        return n_parameters(usual())
+
+
+def experts() -> decoder.GPT:
+    """Eight nets of half the width, two a token: the usual work, and four times the weights."""
+    mixed = partial(modern.MixtureOfExperts, D_MODEL, 2 * D_MODEL, 8, 2, FeedForward)
+    return gpt(usual_attention, mixed, LayerNorm, True)
+
+
+def turned(part: float) -> decoder.GPT:
+    """A part of each head's features is turned; no table of places."""
+    d_turned = round(part * D_MODEL / N_HEADS)
+    return swapped(lambda: grouped(N_HEADS, rotary=Rotary(d_turned)), learned_positions=False)
+
+
+def normed(d_head: int = D_MODEL // N_HEADS) -> dict[str, nn.Module]:
+    return {"norm_q": modern.RMSNorm(d_head), "norm_k": modern.RMSNorm(d_head)}
+
+
+def latent() -> nn.Module:
+    return modern.LatentAttention(D_MODEL, N_HEADS, d_latent=24, d_head=16, d_turned=8)
+
+
+def modernised(**norms: Any) -> decoder.GPT:
+    """All swaps of Llama 3 at once."""
+    return swapped(
+        lambda: GroupedAttention(
+            D_MODEL, N_HEADS, 2, **{name: make() for name, make in norms.items()}
+        ),
+        modern.SwiGLU,
+        modern.RMSNorm,
+        learned_positions=False,
+    )
+
+
+def head_norm() -> nn.Module:
+    return modern.RMSNorm(D_MODEL // N_HEADS)
+
+
+MODELS: dict[str, Callable[[], decoder.GPT]] = {
+    "baseline": usual,
+    "RMSNorm": partial(swapped, norm=modern.RMSNorm),
+    "no biases": partial(
+        swapped,
+        lambda: GroupedAttention(D_MODEL, N_HEADS, N_HEADS, rotary=Rotary(0)),
+        partial(Activated, activation=encoder.gelu, bias=False),
+    ),
+    "ReLU": partial(swapped, net=partial(Activated, activation=torch.relu)),
+    "SiLU": partial(swapped, net=partial(Activated, activation=F.silu)),
+    "SwiGLU": partial(swapped, net=modern.SwiGLU),
+    "RoPE": partial(turned, 1.0),
+    "RoPE on a half": partial(turned, 0.5),
+    "RoPE on a quarter": partial(turned, 0.25),
+    "no positions": partial(turned, 0.0),
+    "QK-norm": partial(swapped, lambda: unturned(N_HEADS, norm_q=head_norm(), norm_k=head_norm())),
+    "GQA, 2 groups": partial(swapped, lambda: unturned(2)),
+    "MQA": partial(swapped, lambda: unturned(1)),
+    "window of 32": partial(swapped, lambda: modern.Windowed(usual_attention(), 32)),
+    "window of 8": partial(swapped, lambda: modern.Windowed(usual_attention(), 8)),
+    "window of 1": partial(swapped, lambda: modern.Windowed(usual_attention(), 1)),
+    "latent of 24": partial(swapped, latent, learned_positions=False),
+    "8 experts, 2 a token": experts,
+    "Llama's block": modernised,
+    "Qwen3's block": partial(modernised, norm_q=head_norm, norm_k=head_norm),
+}
+
+# --- Training ------------------------------------------------------------------------------------
+
+
+def run(
+    model: nn.Module,
+    optimiser: Optimizer,
+    batches: Callable[[int], training.Batch],
+    steps: int,
+    more: Callable[[], Tensor | float] = lambda: 0.0,
+) -> float:
+    """Train; the learning rate rises, stays, and falls to 0. `more` is added to the loss.
+
+    Returns seconds of the processor.
+    """
+    started = time.process_time()
+    for step in range(steps):
+        share = min(1.0, (step + 1) / (0.05 * steps), (steps - step) / (0.5 * steps))
+        for group in optimiser.param_groups:
+            group["lr"] = share * group["peak_lr"]
+        inputs, targets = batches(step)
+        loss = training.cross_entropy(model(inputs), targets) + more()
+        optimiser.zero_grad()
+        loss.backward()
+        training.clip_gradients(model.parameters(), 1.0)
+        optimiser.step()
+    return round(time.process_time() - started, 1)
+
+
+def story_batch(seed: int, step: int, n_tokens: int = CONTEXT) -> training.Batch:
+    """Eight rows. That a row goes on with another story is not asked for."""
+    inputs, targets = decoder.shift_targets(stories.batch(seed, step, 8, n_tokens + 1))
+    return inputs, targets.masked_fill(targets == stories.VOCABULARY.index(stories.START), -100)
+
+
+def story_rows(texts: list[list[str]]) -> training.Batch:
+    """Whole stories; what is behind their end does not count."""
+    rows = [stories.encode([stories.START, *words, stories.END]) for words in texts]
+    ids = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-100)
+    inputs, targets = decoder.shift_targets(ids)
+    return inputs.clamp_min(0), targets
+
+
+def excess(model: nn.Module, n_stories: int = 150) -> float:
+    """Nats a word above the lowest loss that is possible, on stories that were held out."""
+    held_out = stories.validation(n_stories)
+    loss = training.evaluate(model, [story_rows(held_out)])
+    return round(loss - stories.floor(held_out).per_token, 4)
+
+
+def in_parallel(work: Callable[..., dict[str, Any]], *arguments: Iterable) -> list[dict[str, Any]]:
+    """One row for each of the arguments, two at a time, each on one thread."""
+    with ProcessPoolExecutor(
+        2, get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
+    ) as pool:
+        return list(pool.map(work, *arguments))
+
+
+# --- The swaps -----------------------------------------------------------------------------------
+
+
+def swaps() -> list[dict[str, Any]]:
+    """Every model, at two learning rates, with three seeds. A seed fixes what is read, too."""
+    return in_parallel(
+        of_model,
+        *zip(
+            *product([name for name in MODELS if name != "window of 1"], SHARES, SEEDS), strict=True
+        ),
+    )
+
+
+def of_model(name: str, share: float, seed: int, steps: int = STEPS) -> dict[str, Any]:
+    """One model that learned stories."""
+    torch.manual_seed(seed)
+    model = MODELS[name]()
+    optimiser = optimisers.muon_and_adamw(model, 0.02 * share, 8e-3 * share)
+    with kernels.fused():
+        seconds = run(model, optimiser, partial(story_batch, seed), steps)
+        return {
+            **{"model": name, "share": share, "seed": seed, "n": n_parameters(model)},
+            **{"excess": excess(model), "seconds": seconds},
+        }
+
+
+def control() -> list[dict[str, Any]]:
+    """The baseline whose every token sees itself only: does the task need attention?"""
+    return in_parallel(of_model, *zip(*product(("window of 1",), SHARES, SEEDS), strict=True))
+
+
+# --- Texts longer than in training ---------------------------------------------------------------
+
+
+def length() -> list[dict[str, Any]]:
+    """Trained on the first 48 words of stories: excess over the floor on the words behind."""
+    return in_parallel(
+        of_length, *zip(*product(("baseline", "RoPE", "window of 8"), SEEDS), strict=True)
+    )
+
+
+@torch.no_grad()
+def by_place(model: nn.Module, inputs: Tensor, targets: Tensor) -> list[float]:
+    """Loss by place of the text, in bins of eight words."""
+    losses = F.cross_entropy(model(inputs).transpose(1, 2), targets, reduction="none")
+    counted = (targets != -100).float()
+    sums, counts = ((each * 1.0).sum(0).split(8) for each in (losses, counted))
+    pairs = zip(sums, counts, strict=True)
+    return [round((total.sum() / n.sum()).item(), 3) for total, n in pairs if n.sum() > 200]
+
+
+def of_length(name: str, seed: int, n_tokens: int = 48) -> dict[str, Any]:
+    torch.manual_seed(seed)
+    model = MODELS[name]()
+    optimiser = optimisers.muon_and_adamw(model, 0.04, 1.6e-2)
+    with kernels.fused():
+        run(model, optimiser, lambda step: story_batch(seed, step, n_tokens), STEPS)
+        losses = by_place(model, *story_rows(stories.validation(400)))
+        return {"model": name, "seed": seed, "by_place": losses}
+
+
+# --- QK-norm at large rates ----------------------------------------------------------------------
+
+
+def rates() -> list[dict[str, Any]]:
+    """With norms on queries and keys, and without, at ever larger rates of AdamW."""
+    return in_parallel(
+        of_rate, *zip(*product(("RoPE", "QK"), (3e-3, 1e-2, 3e-2, 1e-1), SEEDS), strict=True)
+    )
+
+
+def of_rate(name: str, rate: float, seed: int) -> dict[str, Any]:
+    """Excess after 200 steps, and the largest score between a query and a key."""
+    torch.manual_seed(seed)
+    norms = {"norm_q": head_norm, "norm_k": head_norm} if name == "QK" else {}
+    model = swapped(
+        lambda: grouped(N_HEADS, **{norm: make() for norm, make in norms.items()}),
+        learned_positions=False,
+    )
+    optimiser = optimisers.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.99))
+    with kernels.fused():
+        run(model, optimiser, partial(story_batch, seed), 200)
+        found = excess(model)
+    return {
+        **{"norms": name == "QK", "rate": rate, "seed": seed},
+        **{"excess": found, "largest": largest_score(model)},
+    }
+
+
+@torch.no_grad()
+def largest_score(model: decoder.GPT) -> float:
+    """The largest size of a scaled score, on twenty stories."""
+    sizes = []
+
+    def look(module: Any, args: tuple, output: Tensor) -> None:
+        query, key, _ = module.heads(args[0], args[0])
+        scores = attention.attention_scores(query, key) * attention.score_scale(query.shape[-1])
+        sizes.append(scores.abs().max().item())
+
+    hooks = [block.attention.register_forward_hook(look) for block in model.blocks]
+    model(story_rows(stories.validation(20))[0])
+    for hook in hooks:
+        hook.remove()
+    return round(max(sizes), 1)
+
+
+# --- Experts -------------------------------------------------------------------------------------
+
+
+def balance() -> list[dict[str, Any]]:
+    """Eight experts with the balancing loss and without it: who reads what."""
+    return in_parallel(of_balance, *zip(*product((0.0, 0.01), SEEDS), strict=True))
+
+
+def of_balance(weight: float, seed: int) -> dict[str, Any]:
+    """One model of experts; the share of all choices that each expert of each block got."""
+    torch.manual_seed(seed)
+    model = experts()
+    heard: list[Tensor] = []
+    routers = [block.feed_forward.router for block in model.blocks]
+    for router in routers:
+        router.register_forward_hook(lambda module, args, output: heard.append(output))
+
+    def unevenness() -> Tensor | float:
+        logits, heard[:] = list(heard), []
+        each = [modern.balance_loss(one, modern.route(one, 2)[0]) for one in logits]
+        return weight * sum(each)
+
+    optimiser = optimisers.AdamW(model.parameters(), lr=3e-3, betas=(0.9, 0.99))
+    with kernels.fused():
+        run(model, optimiser, partial(story_batch, seed), STEPS, unevenness)
+        found = excess(model)
+    heard.clear()
+    inputs, targets = story_rows(stories.validation(100))
+    with torch.no_grad():
+        model(inputs)
+    read = (targets != -100).flatten()
+    counts = [modern.route(one, 2)[0][read].flatten().bincount(minlength=8) for one in heard]
+    shares = [[round(share, 4) for share in (n / n.sum()).tolist()] for n in counts]
+    return {"weight": weight, "seed": seed, "excess": found, "shares": shares}
+
+
+# --- Sinks ---------------------------------------------------------------------------------------
+
+N_LETTERS, TRIGGER, BEGIN = 16, 16, 17
+
+
+def copy_back(n_rows: int, n_tokens: int, random: torch.Generator) -> training.Batch:
+    """Letters, each mostly followed by its favourites. Behind a trigger comes what stood before it.
+
+    Only there is anything to be looked for.
+    """
+    chain = torch.rand(N_LETTERS, N_LETTERS, generator=torch.Generator().manual_seed(5)) ** 6
+    ids = torch.full((n_rows, n_tokens + 1), BEGIN)
+    ids[:, 1] = torch.randint(N_LETTERS, (n_rows,), generator=random)
+    for at in range(2, n_tokens + 1):
+        before, last = ids[:, at - 2], ids[:, at - 1]
+        drawn = torch.multinomial(chain[last.clamp_max(N_LETTERS - 1)], 1, generator=random)[:, 0]
+        calls = torch.rand(n_rows, generator=random) < 0.15
+        drawn = torch.where(calls & (last < N_LETTERS), TRIGGER, drawn)
+        ids[:, at] = torch.where(last == TRIGGER, before, drawn)
+    return decoder.shift_targets(ids)
+
+
+def reader(norms: bool) -> decoder.GPT:
+    """One head, one layer, no feed-forward net."""
+    norms_of = normed(32) if norms else {}
+    head = GroupedAttention(32, 1, 1, biases="qkvo", **norms_of)
+    block = encoder.TransformerBlock(head, Nothing(), LayerNorm(32), nn.Identity())
+    model = decoder.GPT(
+        projection.Embedding(18, 32), [block], LayerNorm(32), projection.Linear(32, 18)
+    )
+    training.init_weights(model, 1)
+    return model
+
+
+class Nothing(nn.Module):
+    """Adds nothing to the stream."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.zeros_like(x)
+
+
+def sinks() -> list[dict[str, Any]]:
+    """Where a head looks that has nothing to do, and what a window then costs."""
+    return in_parallel(of_sinks, *zip(*product((False, True), SEEDS), strict=True))
+
+
+def of_sinks(norms: bool, seed: int) -> dict[str, Any]:
+    torch.manual_seed(seed)
+    model, random = reader(norms), torch.Generator().manual_seed(seed)
+    optimiser = optimisers.AdamW(model.parameters(), lr=1e-2, betas=(0.9, 0.99))
+    with kernels.fused():
+        run(model, optimiser, lambda step: copy_back(32, 64, random), 1000)
+    inputs, targets = copy_back(200, 64, torch.Generator().manual_seed(1000))
+    with torch.no_grad(), attention.record() as maps:
+        model(inputs)
+    (weights,) = maps.values()
+    first = weights[:, 0, 16:, 0]  # what goes to the first token, from the seventeenth on
+    busy = inputs[:, 16:] == TRIGGER
+    return {
+        **{"norms": norms, "seed": seed},
+        **{
+            "idle": round(first[~busy].mean().item(), 3),
+            "busy": round(first[busy].mean().item(), 3),
+        },
+        "loss": round(training.evaluate(model, [(inputs, targets)]), 4),
+        "window": round(windowed_loss(model, inputs, targets, keep=0), 4),
+        "window_and_first": round(windowed_loss(model, inputs, targets, keep=1), 4),
+    }
+
+
+class Narrow(nn.Module):
+    """Only the last `window` tokens are looked at, and the first `keep`."""
+
+    def __init__(self, inner: nn.Module, window: int, keep: int):
+        super().__init__()
+        self.inner, self.window, self.keep = inner, window, keep
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        allowed = modern.sliding_window_mask(x.shape[1], self.window)
+        allowed[:, : self.keep] = True
+        return self.inner(x, mask=mask & allowed)
+
+
+def windowed_loss(model: decoder.GPT, inputs: Tensor, targets: Tensor, keep: int) -> float:
+    """Loss of a trained model whose head now sees eight tokens, and perhaps the first."""
+    block: Any = model.blocks[0]
+    inner = block.attention
+    block.attention = Narrow(inner, 8, keep)
+    loss = training.evaluate(model, [(inputs, targets)])
+    block.attention = inner
+    return loss
+
+
+EXPERIMENTS = {each.__name__: each for each in (sinks, balance, rates, length, control, swaps)}
+
+
+if __name__ == "__main__":
+    write_down(EXPERIMENTS, RESULTS, sys.argv[1:])
