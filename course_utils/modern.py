@@ -24,7 +24,8 @@ def rms_norm(
 ) -> Float[Tensor, "*batch d"]:
     """Divide every vector by the root of its mean square: LayerNorm that leaves the mean alone.
 
-    `eps` is added to the mean square. `gain` scales each feature (Zhang & Sennrich 2019, §3).
+    `eps` is added to the mean square, under the root. Where there is a `gain`, every feature is
+    multiplied by its own (Zhang & Sennrich 2019, §4).
     """
     normed = x * torch.rsqrt((x * x).mean(-1, keepdim=True) + eps)
     return normed if gain is None else normed * gain
@@ -36,9 +37,9 @@ def swiglu(
     w_up: Float[Tensor, "d_hidden d_model"],
     w_down: Float[Tensor, "d_model d_hidden"],
 ) -> Float[Tensor, "*batch d_model"]:
-    """Widen every token twice, multiply one by the other's SiLU, and bring it back (Shazeer 2020).
+    """Widen every token twice, multiply one by SiLU of the other, the gate, and bring it back.
 
-    SiLU, also called Swish, is z · sigmoid(z). There are no biases.
+    SiLU, also called Swish, is z · sigmoid(z). There are no biases (Shazeer 2020, §2).
     """
     gate = projection.linear(x, w_gate)
     up = projection.linear(x, w_up)
@@ -66,7 +67,7 @@ def sliding_window_mask(n_tokens: int, window: int) -> Bool[Tensor, "query key"]
 def route(
     logits: Float[Tensor, "tokens experts"], k: int
 ) -> tuple[Int[Tensor, "tokens k"], Float[Tensor, "tokens k"]]:
-    """The `k` experts of the largest logits for every token, the best first, and their shares.
+    """The `k` experts with the largest logits of every token, the best first, and their shares.
 
     The shares are the softmax over the chosen experts alone (Jiang et al. 2024, §2.1).
     """
@@ -79,8 +80,8 @@ def balance_loss(
 ) -> Float[Tensor, ""]:
     """n_experts · Σ f P over the experts: 1 when all are used alike, up to n_experts when one is.
 
-    f is an expert's share of all the choices that the tokens made. P is the mean over the tokens of
-    its probability: softmax over all experts. Only P has a gradient (Fedus et al. 2022, §2.2).
+    f is the share that an expert has in all of `chosen`. P is its probability, by softmax over all
+    experts, as a mean over the tokens: only P has a gradient (Fedus et al. 2022, §2.2).
     """
     n_experts = logits.shape[-1]
     counts = chosen.flatten().bincount(minlength=n_experts)

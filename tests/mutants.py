@@ -39,6 +39,7 @@ EVEN = "a cosine is the same for an angle and for its negative"
 ONE_COLUMN = "there is one column, and the mean of all differences is the difference of the means"
 TRUE_IS_ONE = "True counts as 1, so the sum, the product and the count come out the same"
 LOGITS = "logits have two axes: the last one is axis 1"
+LAST_ANYWAY = "the last axis is the one where none is named"
 CHECKED_BEFORE = "a temperature below 0 was refused before"
 ONE_LEFT = "where one token is left, its logit does not matter"
 ONE_DEVICE = "the check runs on one device"
@@ -265,6 +266,20 @@ EQUIVALENT: dict[str, dict[str, str]] = {
             "a dot product is the sum already"
         ),
         "(x - x.mean()) ** 2 → (x.mean() - x) ** 2": SQUARED,
+    },
+    "modern.route": {
+        "best, chosen = logits.topk(k, dim=-1) → best, chosen = logits.topk(k)": LAST_ANYWAY,
+        "return (chosen, attention.softmax(best, dim=-1)) → "
+        "return (chosen, attention.softmax(best))": LAST_ANYWAY,
+        "logits.topk(k, dim=-1) → logits.topk(k, dim=1)": LOGITS,
+        "attention.softmax(best, dim=-1) → attention.softmax(best, dim=1)": LOGITS,
+    },
+    "modern.balance_loss": {
+        "logits.shape[-1] → logits.shape[1]": LOGITS,
+        "attention.softmax(logits, dim=-1).mean(0) → attention.softmax(logits).mean(0)": (
+            LAST_ANYWAY
+        ),
+        "attention.softmax(logits, dim=-1) → attention.softmax(logits, dim=1)": LOGITS,
     },
 }
 """For each part the mutants that are right as well, and why. "#2" is the second of its kind."""

@@ -80,6 +80,14 @@ NOTEBOOKS = {
         "scaling.foretell",
         "scaling.compute_optimal",
     ),
+    "12": (
+        "modern.rms_norm",
+        "modern.swiglu",
+        "modern.repeat_kv",
+        "modern.sliding_window_mask",
+        "modern.route",
+        "modern.balance_loss",
+    ),
 }
 
 RETIRED: dict[str, str] = {
