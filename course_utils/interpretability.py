@@ -61,7 +61,8 @@ def ablate_head(
 
     `with ablate_head(…):` holds inside the block, and ends with it. The attention of a layer is
     `model.blocks[layer].attention`; it has `n_heads` and `w_o`, which is given all heads side by
-    side. `replacement` is a vector [d_head], for every token, or [batch, tokens, d_head].
+    side; a copy of that is changed. `replacement` is a vector [d_head], for every token, or
+    [batch, tokens, d_head].
     """
     attend: Any = model.blocks[layer].attention
 
@@ -78,8 +79,8 @@ def patch(
 ) -> RemovableHandle:
     """Activation patching: at the places `tokens`, `module` gives what it gave for another text.
 
-    `with patch(…):` holds inside the block, and ends with it. `activation` is all that the module
-    gave for the other text, and stays as it is (Vig et al. 2020; Meng et al. 2022, §2.1).
+    `with patch(…):` holds inside the block, and ends with it. A copy of the output is changed.
+    `activation` is all that the module gave for the other text (Meng et al. 2022, §2.1).
     """
 
     def replaced(module: nn.Module, args: Any, output: Tensor) -> Tensor:

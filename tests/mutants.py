@@ -313,8 +313,6 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "x.shape[1] → x.shape[-1]": A_MATRIX,
     },
     "interpretability.ablate_head": {
-        "heads = args[0].unflatten(-1, (attend.n_heads, -1)).clone() → "
-        "heads = args[0].unflatten(-1, (attend.n_heads, -1))": "nobody else holds what is changed",
         "heads.flatten(-2) → heads.flatten(2)": FOUR_AXES,
         "args[0] → args[-1]": "an output map has one argument",
     },

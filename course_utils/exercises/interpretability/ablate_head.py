@@ -42,6 +42,7 @@ def _use(
     with torch.no_grad():
         inside = _inside(part, model, ids, list(ablated), given)
         shared.unchanged(model, before)
+        _others_are_left(part, model, ids, ablated[0])
         after = model(ids)
     if given is not None and not torch.equal(given, replacement):
         raise Wrong("Your code changes `replacement`, which belongs to whoever gave it.")
@@ -53,10 +54,28 @@ def _inside(
 ) -> Tensor:
     """The logits while all of these heads are ablated."""
     if not ablated:
-        return model(ids)
+        first, second = model(ids), model(ids)
+        if not torch.equal(first, second):
+            raise Wrong("Inside the `with` block the second text that is read is not ablated.")
+        return second
     layer, head = ablated[0]
     with shared.until_the_end(exercise.name, part(model, layer, head, given)):
         return _inside(part, model, ids, ablated[1:], given)
+
+
+def _others_are_left(part: Part, model: Any, ids: Tensor, ablated: tuple[int, int]) -> None:
+    """Wrong where what another hook holds of the heads is overwritten."""
+    held: list[Tensor] = []
+    output_map = model.blocks[ablated[0]].attention.w_o
+    with output_map.register_forward_pre_hook(lambda module, args: held.append(args[0])):
+        model(ids)
+        with part(model, *ablated):
+            model(ids)
+    if not torch.allclose(held[0], held[1], atol=1e-5):
+        raise Wrong(
+            "Your code writes into what `w_o` was given, which another hook may hold, to record "
+            "it. Change a copy: `.clone()`. (`.contiguous()`, `reshape` and `view` make none.)"
+        )
 
 
 def _by_torch(

@@ -88,6 +88,13 @@ def cases() -> list[Case]:
         "y_test": torch.tensor([0, 1, 3]),
     }
     gap = {**unseen, "y_train": torch.tensor([0, 4, 0, 4]), "y_test": torch.tensor([0, 4, 4])}
+    few = {**gap, "y_train": torch.tensor([1, 2, 1, 2]), "y_test": torch.tensor([1, 2, 2])}
+    skipped = {
+        "x_train": torch.tensor([[0.0], [5.0], [9.0], [0.5], [5.5], [9.5]]).repeat(1, 2) ** 2,
+        "y_train": torch.tensor([0, 1, 2, 0, 1, 2]),
+        "x_test": torch.tensor([[0.2], [9.2], [9.8]]).repeat(1, 2) ** 2,
+        "y_test": torch.tensor([0, 2, 2]),
+    }
     double = case("float64", (40, 21, 5), 3, 2.5, seed=7, point=points.FLOAT64)
     as_double = {
         name: each.double() if isinstance(each, Tensor) and each.is_floating_point() else each
@@ -119,6 +126,14 @@ def cases() -> list[Case]:
             _by_numpy,
             point="Numbers of classes may be missing in between: a class is its column.",
         ),
+        Case(
+            "a class that no test row has",
+            skipped,
+            _by_numpy,
+            point="The test rows may lack a class: labels are those numbers that they are, and "
+            "are not counted anew.",
+        ),
+        Case("no row of class 0", few, _by_numpy, point="No row may have class 0."),
         case(
             "as many rows to train as to test",
             (24, 24, 3),

@@ -38,6 +38,9 @@ def _use(
     with torch.no_grad():
         with shared.until_the_end(exercise.name, part(module, given, places)):
             inside = model(ids)
+            again = model(ids)
+        if not torch.equal(inside, again):
+            raise Wrong("Inside the `with` block the second text that is read is not patched.")
         watch.remove()
         _nothing_else_changed(model, ids, at, kept[0], given, activation)
         shared.unchanged(model, before)
@@ -76,8 +79,9 @@ def _by_torch(ids: Tensor, at: str, activation: Tensor, tokens: list[int]) -> tu
     def patched(place: str, x: Tensor) -> Tensor:
         if place != at:
             return x
+        wanted = {range(x.shape[1])[token] for token in tokens}
         columns = [
-            activation[:, token] if token in tokens else x[:, token] for token in range(x.shape[1])
+            activation[:, token] if token in wanted else x[:, token] for token in range(x.shape[1])
         ]
         return torch.stack(columns, dim=1)
 
@@ -102,6 +106,7 @@ def cases() -> list[Case]:
         return Case(title, arguments, _by_torch, _use, call, VALUES, point)
 
     any_module = "Any module may be patched whose output has the axes batch, tokens, features."
+    from_the_end = "A place may be counted from the end: -1 is the last token, as in any list."
     several = "Several places may be patched, in any order and with others between them."
     none = "No place at all: then nothing is patched."
     every = "All places may be patched: the model then reads nothing of its own text."
@@ -111,6 +116,8 @@ def cases() -> list[Case]:
         case("an attention", _ids(2, 4, seed=2), "blocks.1.attention", [2], 2, any_module),
         case("a feed-forward net", _ids(3, 4, seed=3), "blocks.0.feed_forward", [0], 3, any_module),
         case("the last token", _ids(2, 5, seed=4), "blocks.0", [4], 4),
+        case("the last token, as -1", _ids(2, 5, seed=13), "blocks.0", [-1], 13, from_the_end),
+        case("the last but one", _ids(3, 4, seed=14), "embed", [1, -2], 14, from_the_end),
         case("two places", _ids(2, 6, seed=5), "embed", [1, 4], 5, several),
         case("three places, backwards", _ids(2, 6, seed=6), "blocks.0", [5, 2, 0], 6, several),
         case("places one behind the other", _ids(2, 6, seed=7), "blocks.0", [1, 2, 3], 7, several),
@@ -286,7 +293,7 @@ def not_restored(module, activation, tokens):
 
 @exercise.alternative
 def by_where(module, activation, tokens):
-    wanted = torch.zeros(activation.shape[1], dtype=torch.bool)
+    wanted = torch.zeros(activation.shape[1], dtype=torch.bool)  # -1 is the last one here, too
     for token in tokens:
         wanted[token] = True
 
@@ -310,7 +317,7 @@ def by_a_loop(module, activation, tokens):
 
 @exercise.alternative
 def by_index_copy(module, activation, tokens):
-    places = torch.tensor(list(tokens), dtype=torch.long)
+    places = torch.tensor(list(tokens), dtype=torch.long) % activation.shape[1]
 
     def hook(_module, _args, output):
         return output.index_copy(1, places, activation.index_select(1, places))

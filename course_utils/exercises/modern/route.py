@@ -66,7 +66,23 @@ def cases() -> list[Case]:
         case("a transposed view", 2 * normal(6, 4).T, 2, points.OTHER_ORDER),
         case("float64", 2 * normal(3, 5, dtype=torch.float64), 2, points.FLOAT64),
         case("a whole text", 2 * normal(40, 8), 4, own),
+        _case_of_ties(),
     ]
+
+
+def _case_of_ties() -> Case:
+    """Which of equal logits are chosen is free, so the shares alone are compared."""
+    logits = torch.tensor([[1.0, 1.0, 1.0, 0.0], [2.0, 0.0, 0.0, 0.0], [3.0, 3.0, 3.0, 3.0]])
+    return Case(
+        "equal logits",
+        {"logits": logits, "k": 2},
+        lambda logits, k: _by_hand(logits.detach(), k)[1],
+        lambda part, logits, k: part(logits.detach(), k)[1],
+        "route(logits, 2)[1]",
+        ("The shares",),
+        "Exactly k experts are chosen, also where the next one has the same logit: the shares of "
+        "those k sum to 1.",
+    )
 
 
 def _shares(weigh: Any) -> Any:
