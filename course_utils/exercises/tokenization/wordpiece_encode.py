@@ -105,6 +105,22 @@ def cases() -> list[Case]:
             {"word": "playing", "vocabulary": VOCABULARY, "unknown": "[UNK]", "longest": 6},
             size,
         ),
+        (
+            "too long, and in the vocabulary",
+            {"word": "playing", "vocabulary": ["playing", "play", "##ing"], "longest": 6},
+            "A word of more than `longest` characters is [unknown], also where the vocabulary has "
+            "it: the length is asked first.",
+        ),
+        (
+            "many bytes, few characters",
+            {"word": "é" * 60, "vocabulary": ["é", "##é"], "longest": 100},
+            "`longest` counts characters, `len(word)`. In UTF-8 an é has two bytes.",
+        ),
+        (
+            "as many characters as can be",
+            {"word": "😀éé", "vocabulary": ["😀", "##é"], "longest": 3},
+            "`longest` counts characters, `len(word)`. In UTF-8 an é has two bytes.",
+        ),
         ("a hundred", {"word": "a" * 100, "vocabulary": {"a", "##aaa", "##a"}}, size),
         ("a hundred and one", {"word": "a" * 101, "vocabulary": {"a", "##aaa", "##a"}}, size),
         (
