@@ -66,6 +66,7 @@ def cases() -> list[Case]:
         "Neither stands for the other."
     )
     kinds = "The vocabulary may be a set, a list, a tuple or a dict: ask with `in`."
+    marked = {"unknown": "[UNK]"}
     given: tuple[tuple[str, dict[str, object], str], ...] = (
         ("two symbols", {"word": "players", "vocabulary": ["play", "player", "##s", "##ers"]}, ""),
         ("three symbols", {"word": "unaffable", "vocabulary": ["un", "##aff", "##able"]}, ""),
@@ -107,18 +108,18 @@ def cases() -> list[Case]:
         ),
         (
             "too long, and in the vocabulary",
-            {"word": "playing", "vocabulary": ["playing", "play", "##ing"], "longest": 6},
+            {"word": "playing", "vocabulary": ["playing", "play", "##ing"], **marked, "longest": 6},
             "A word of more than `longest` characters is [unknown], also where the vocabulary has "
             "it: the length is asked first.",
         ),
         (
             "many bytes, few characters",
-            {"word": "é" * 60, "vocabulary": ["é", "##é"], "longest": 100},
+            {"word": "é" * 60, "vocabulary": ["é", "##é"], **marked, "longest": 100},
             "`longest` counts characters, `len(word)`. In UTF-8 an é has two bytes.",
         ),
         (
             "as many characters as can be",
-            {"word": "😀éé", "vocabulary": ["😀", "##é"], "longest": 3},
+            {"word": "😀éé", "vocabulary": ["😀", "##é"], **marked, "longest": 3},
             "`longest` counts characters, `len(word)`. In UTF-8 an é has two bytes.",
         ),
         ("a hundred", {"word": "a" * 100, "vocabulary": {"a", "##aaa", "##a"}}, size),
