@@ -1,6 +1,6 @@
 """Run the experiments of notebook 12 that take too long for it, and write down what came out.
 
-python data/modern_experiments.py           all of them, about fifteen minutes on one core
+python data/modern_experiments.py           all of them, about half an hour on one core
 python data/modern_experiments.py swaps     only those that are named
 
 The results go to modern_experiments.json beside this script. All train GPTs, most of them on
@@ -254,6 +254,12 @@ def of_model(name: str, share: float, seed: int, steps: int = STEPS) -> dict[str
         }
 
 
+def other_rates() -> list[dict[str, Any]]:
+    """The baseline, and parts that lose at its best rate, at half of that rate and at twice it."""
+    names = ("baseline", "SwiGLU", "latent of 24", "Llama's block")
+    return each(of_model, names, (SHARE / 2, SHARE * 2), SEEDS)
+
+
 def control() -> list[dict[str, Any]]:
     """The baseline whose every token sees itself only: does the task need attention?"""
     return each(of_model, ("window of 1",), (SHARE,), SEEDS)
@@ -484,7 +490,8 @@ def windowed_loss(model: decoder.GPT, exam: training.Batch, window: int, keep: i
 
 
 EXPERIMENTS = {
-    one.__name__: one for one in (sinks, balance, rates, length, control, swaps, longer, again)
+    one.__name__: one
+    for one in (sinks, balance, rates, length, control, swaps, other_rates, longer, again)
 }
 
 
