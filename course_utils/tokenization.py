@@ -31,7 +31,7 @@ Pair = tuple[str, str]
 def count_pairs(words: Mapping[tuple[str, ...], int]) -> Counter[tuple[str, str]]:
     """How often each pair of neighbours occurs. `words` has how often each word occurs.
 
-    No pair reaches from one word into the next.
+    a a a has the pair (a, a) twice. No pair reaches from one word into the next.
     """
     counts: Counter[Pair] = Counter()
     for symbols, n_times in words.items():
@@ -59,10 +59,10 @@ def train_bpe(
 ) -> list[tuple[str, str]]:
     """The pairs to merge, in order (Sennrich et al. 2016, §3.2). `words`: how often each occurs.
 
-    The vocabulary begins with the characters, sorted; each merge adds its symbol, if it is new.
-    The most frequent pair is merged in all words, then pairs are counted again. Of equally frequent
-    pairs, that whose left symbol came first into the vocabulary; then that whose right one did. It
-    ends when the vocabulary has `vocabulary_size` symbols or no pair occurs `min_frequency` times.
+    The vocabulary begins with the characters, sorted, and each merge adds its symbol. The most
+    frequent pair is merged in all words, then pairs are counted again. Of equally frequent pairs it
+    is that whose left symbol came first into the vocabulary, then that whose right one did. It ends
+    when the vocabulary has `vocabulary_size` symbols or no pair occurs `min_frequency` times.
     """
     ids = _alphabet(words)
     split = {tuple(word): n_times for word, n_times in words.items()}
@@ -150,7 +150,8 @@ CONTINUES = "##"
 def pair_score(pair_count: int, left_count: int, right_count: int) -> float:
     """WordPiece's score of a pair: its count over the product of the counts of its two symbols.
 
-    High where the two are seldom seen without each other (Schuster & Nakajima 2012).
+    High where the two are seldom seen without each other. This is the score of Hugging Face's
+    course: Google has not published how it trained WordPiece.
     """
     return pair_count / (left_count * right_count)
 
@@ -547,7 +548,7 @@ def bert_words(text: str) -> list[str]:
 def _cleaned(character: str) -> str:
     if character in "\t\n\r":
         return " "
-    if character == "\N{REPLACEMENT CHARACTER}" or _kind(character).startswith("C"):
+    if character == "\N{REPLACEMENT CHARACTER}" or _kind(character) in ("Cc", "Cf", "Co"):
         return ""
     return f" {character} " if _is_chinese(character) else character
 

@@ -1,5 +1,6 @@
 """Uses a part on a case, and notes all that can be seen of it."""
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -52,7 +53,7 @@ def snapshot(value: Any) -> Any:
         return value.detach().clone()
     if isinstance(value, tuple | list):
         return type(value)(map(snapshot, value)) if type(value) in (tuple, list) else value
-    return dict(value) if isinstance(value, dict) else value
+    return copy.copy(value) if isinstance(value, dict) else value  # a Counter stays one
 
 
 def _leaf(value: Any) -> Any:

@@ -80,6 +80,14 @@ NOTEBOOKS = {
         "scaling.foretell",
         "scaling.compute_optimal",
     ),
+    "10": (
+        "tokenization.count_pairs",
+        "tokenization.merge_pair",
+        "tokenization.train_bpe",
+        "tokenization.bpe_encode",
+        "tokenization.pair_score",
+        "tokenization.wordpiece_encode",
+    ),
 }
 
 RETIRED: dict[str, str] = {

@@ -42,6 +42,7 @@ class Region:
 
 REGIONS = (
     Region("start_here", "00", "Tokens", 0),
+    Region("tokenization", "10", "Text to tokens", 0, across=2),
     Region(
         "projection",
         "01",

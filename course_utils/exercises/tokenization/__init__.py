@@ -1,0 +1,1 @@
+"""The exercises of `course_utils.tokenization`, one file a part."""
