@@ -136,7 +136,7 @@ those of the training, and in rows as long as the plain model's."""
 
 def print_runs(corpus: sources.TextFile, split: text.Text, n_seeds: int) -> None:
     """Every run once for each seed, in turn; medians, and the lowest and highest loss."""
-    ids = corpus.characters.encode(split.training)
+    ids = corpus.tokenizer.encode(split.training)
     runs: dict[str, Callable[[int], Result]] = {
         PLAIN: lambda seed: plain_run(plain_gpt2.PlainGPT2, corpus, ids, seed),
         HUGGING_FACE: lambda seed: plain_run(HuggingFace, corpus, ids, seed),
@@ -158,7 +158,7 @@ def print_runs(corpus: sources.TextFile, split: text.Text, n_seeds: int) -> None
             f"| {name} | {spent:.1f} | 1/{share:.1f} | {statistics.median(found):.3f}"
             f" ({min(found):.3f}–{max(found):.3f}) | {below:.3f} | {in_short_rows:.3f} |"
         )
-    print_counts(ids, corpus.characters.encode(split.validation), len(corpus.vocabulary))
+    print_counts(ids, corpus.tokenizer.encode(split.validation), len(corpus.vocabulary))
 
 
 def print_counts(training_ids: Tensor, validation_ids: Tensor, vocabulary: int) -> None:

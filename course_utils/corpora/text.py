@@ -114,6 +114,10 @@ class Characters:
                 raise ValueError(f"ids: {index} is not between 0 and {len(self.vocabulary) - 1}")
         return "".join(self.vocabulary[index] for index in numbers)
 
+    def settings(self) -> dict[str, str]:
+        """What a run keeps of it, as JSON can be written."""
+        return {"kind": "characters", "vocabulary": self.vocabulary}
+
 
 def crops(
     ids: Int[Tensor, " all"], seed: int, step: int, n_rows: int, n_tokens: int

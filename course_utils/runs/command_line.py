@@ -20,6 +20,7 @@ from course_utils.runs import (
     recipes,
     seeds,
     sources,
+    tokens,
     typed,
     writing,
 )
@@ -86,6 +87,14 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     count = _number(int, 1)
     names = ", ".join(sources.TOLD)
     parser.add_argument("--corpus", default="stories", help=f"{names}, or the path of a text file")
+    parser.add_argument(
+        "--tokenizer", help=f"of a text file: {', '.join(tokens.NAMES)}; without it, characters"
+    )
+    parser.add_argument(
+        "--vocabulary",
+        type=count,
+        help=f"tokens at most, with {' or '.join(tokens.TRAINED)}; without it, {tokens.VOCABULARY}",
+    )
     parser.add_argument("--preset", default="tiny", help=", ".join(presets.PRESETS))
     parser.add_argument("--steps", type=count, help="how many, instead of the preset's")
     parser.add_argument("--seed", type=_number(int, 0), help="of everything that is drawn")
@@ -123,7 +132,7 @@ def train(chosen: argparse.Namespace) -> int:
         device = _device_for(chosen, corpus, preset)
         if chosen.compile:
             building.check_compiler(device)
-    folder = chosen.out or folders.runs_folder() / f"{_stem(chosen.corpus)}-{chosen.preset}"
+    folder = chosen.out or folders.runs_folder() / _name(chosen)
     _use_threads(chosen.threads)
     try:
         with ExitStack() as stack, _writing_to(folder):
@@ -136,7 +145,7 @@ def train(chosen: argparse.Namespace) -> int:
             levels = _announce(corpus, preset, device, chosen) if processes.is_first() else {}
             log = recipes.train(corpus, preset, folder, device, chosen.compile, chosen.parallel)
             if processes.is_first():
-                _report(levels, log, folder)
+                _report(corpus, levels, log, folder)
     except KeyboardInterrupt:
         if processes.is_first():
             print(f"\nstopped. {_what_is_left(folder, preset)}")
@@ -147,12 +156,12 @@ def train(chosen: argparse.Namespace) -> int:
 def _task(chosen: argparse.Namespace) -> tuple[sources.Corpus, presets.Preset]:
     names = ("steps", "seed", "accumulation", "save_every", "bfloat16")
     changes = {name: getattr(chosen, name) for name in names if getattr(chosen, name) is not None}
-    corpus = sources.find(chosen.corpus)
+    corpus = sources.find(chosen.corpus, chosen.tokenizer, chosen.vocabulary)
     preset = presets.preset(chosen.preset, corpus, **changes)
     if not presets.fits(preset, corpus):
         raise ValueError(
             f"corpus: the text is too short for --preset {chosen.preset}, whose rows have"
-            f" {preset.block + 1} characters. Take a longer text, or one of the presets"
+            f" {preset.block + 1} tokens. Take a longer text, or one of the presets"
             f" {', '.join(presets.fitting(corpus))}"
         )
     return corpus, preset
@@ -183,8 +192,11 @@ def _what_is_left(folder: Path, preset: presets.Preset) -> str:
     )
 
 
-def _stem(corpus: str) -> str:
-    return corpus if corpus in sources.TOLD else Path(corpus).stem
+def _name(chosen: argparse.Namespace) -> str:
+    """Of a run's folder: what it learns from, and how."""
+    stem = chosen.corpus if chosen.corpus in sources.TOLD else Path(chosen.corpus).stem
+    parts = (stem, chosen.preset, chosen.tokenizer, chosen.vocabulary)
+    return "-".join(str(each) for each in parts if each is not None)
 
 
 def _usable(name: str) -> str:
@@ -218,12 +230,18 @@ def _announce(
     return levels
 
 
-def _report(levels: dict[str, float], log: list[dict[str, float]], folder: Path) -> None:
-    """The result among the levels, the worst first."""
+def _report(
+    corpus: sources.Corpus, levels: dict[str, float], log: list[dict[str, float]], folder: Path
+) -> None:
+    """The result among the levels and others who tell the same text, the worst first."""
     last = log[-1] if log else {}
     found = {"this model": last["validation"]} if "validation" in last else {}
-    for name, nats in sorted((levels | found).items(), key=lambda each: -each[1]):
-        print(f"{nats:8.3f}  {name}")
+    nats = levels | found
+    bits = {name: corpus.bits_per_byte(each) for name, each in nats.items()} | corpus.rivals()
+    print("nats per token  bits per byte")
+    for name in sorted(bits, key=bits.__getitem__, reverse=True):
+        own = f"{nats[name]:14.3f}" if name in nats else " " * 14
+        print(f"{own}  {bits[name]:13.3f}  {name}")
     if not found:
         print(f"what this model has reached is not in {folder / checkpoints.LOG} any more")
     print(f"the run is in {folder}; let it write: {typed.command('sample', '--run', folder)}")

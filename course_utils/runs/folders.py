@@ -86,6 +86,11 @@ def _difference(name: str, there: dict[str, Any], settings: dict[str, Any]) -> s
             f"that began with another text: {settings['path']} has changed since, or is another"
             " file. Give another folder (--out) for this text, or bring the old one back"
         )
+    if name == "tokenizer":
+        return (
+            "whose text is cut into other tokens. Give another folder (--out), or the --tokenizer"
+            " and the --vocabulary of that run"
+        )
     return (
         f"with {name} = {there.get(name)!r}, and this one has {name} = {settings[name]!r}. Give"
         " another folder (--out), or the settings of that run"
@@ -116,4 +121,4 @@ def _read(path: Path) -> dict[str, Any]:
         raise ValueError(f"folder: {path} cannot be read: {error}") from None
     if not isinstance(found, dict):
         raise ValueError(f"folder: {path} does not have the settings of a run: {found!r}")
-    return found
+    return sources.renewed(found)

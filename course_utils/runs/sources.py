@@ -1,9 +1,11 @@
 """What a run learns from: a corpus of ours, or your own text file, as a run asks for it."""
 
+import gzip
+import lzma
 import re
 import zlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
@@ -15,12 +17,16 @@ from torch.nn.utils.rnn import pad_sequence
 
 from course_utils import decoder, training
 from course_utils.corpora import stories, text, village
-from course_utils.runs import baselines
+from course_utils.runs import baselines, tokens
 from course_utils.training import NOT_COUNTED
 
 TOKENS_AT_ONCE = 8192  # of the validation set: enough to be quick, and small in memory
 N_VALIDATION_TEXTS = 300  # of a corpus of ours
 N_COUNTED_TOKENS = 500_000  # of it: the n-grams of the baseline are counted in them
+COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
+    "gzip behind the training text": gzip.compress,
+    "xz behind the training text": lzma.compress,
+}
 
 
 class Corpus(Protocol):
@@ -49,6 +55,15 @@ class Corpus(Protocol):
 
         Where the least possible loss is known, it is there as "floor".
         """
+
+    def bits_per_byte(self, nats: float) -> float:
+        """A loss on `validation`, in nats per token, as bits for each byte of its text.
+
+        A first token, which nobody is asked for, is taken to cost as much as the others.
+        """
+
+    def rivals(self) -> dict[str, float]:
+        """What knows nothing of these tokens and tells the same text: its bits per byte."""
 
     def encode(self, prompt: str) -> Int[Tensor, " tokens"]:
         """The ids of the beginning of a text, at least one. A ValueError says what is not known."""
@@ -104,6 +119,15 @@ class Told:
         )
         return levels | {"floor": self.source.floor(measured).per_token}
 
+    def bits_per_byte(self, nats: float) -> float:
+        told = self.source.validation(N_VALIDATION_TEXTS)
+        n_tokens = sum(len(words) + 1 for words in told)
+        n_bytes = sum(len(f"{self.source.text(words)}\n".encode()) for words in told)
+        return baselines.bits_per_byte(nats * n_tokens, n_bytes)
+
+    def rivals(self) -> dict[str, float]:
+        return {}
+
     def encode(self, prompt: str) -> Int[Tensor, " tokens"]:
         words = re.sub(r"([.,?!])", r" \1 ", prompt.lower()).split()
         return self.source.encode([self.source.START, *words])
@@ -136,24 +160,24 @@ TOLD: dict[str, type[Told]] = {each.name: each for each in (Stories, Village)}
 
 @dataclass(frozen=True)
 class TextFile:
-    """A text file. A character is a token. The file itself is read when it is needed."""
+    """A text file, and how it is cut into tokens. The file itself is read when it is needed."""
 
     path: str
-    characters: text.Characters
+    tokenizer: tokens.Tokenizer
     checksum: str
     name = "text"
     end = None
 
     @classmethod
-    def open(cls, path: str | Path) -> "TextFile":
-        """Look at a file and learn its characters. Errors are those of `corpora.text.read`."""
+    def open(cls, path: str | Path, learn: tokens.Learner = tokens.characters) -> "TextFile":
+        """Look at a file and learn its tokenizer. Errors are those of `corpora.text.read`."""
         found = text.read(path)
         whole = found.training + found.validation
-        return cls(str(Path(path).resolve()), text.Characters.of(whole), _checksum(whole))
+        return cls(str(Path(path).resolve()), learn(found), _checksum(whole))
 
     @property
-    def vocabulary(self) -> str:
-        return self.characters.vocabulary
+    def vocabulary(self) -> Sequence[str]:
+        return self.tokenizer.vocabulary
 
     def batch(self, seed: int, step: int, n_rows: int, n_tokens: int) -> training.Batch:
         return decoder.shift_targets(text.crops(self._ids[0], seed, step, n_rows, n_tokens + 1))
@@ -165,30 +189,66 @@ class TextFile:
     def levels(self) -> dict[str, float]:
         return _levels(*self._ids, len(self.vocabulary))
 
+    def bits_per_byte(self, nats: float) -> float:
+        """Words that the tokenizer does not know are spelled: a token alone does not tell them."""
+        measured = self._text.validation
+        whole = nats * len(self._ids[1]) + self._spelling
+        return baselines.bits_per_byte(whole, len(measured.encode()))
+
+    def rivals(self) -> dict[str, float]:
+        found = self._text
+        rivals = {
+            name: baselines.compressed_bits_per_byte(found.validation, found.training, compress)
+            for name, compress in COMPRESSORS.items()
+        }
+        by_characters = replace(self, tokenizer=tokens.characters(found))
+        if by_characters != self:
+            five_gram = by_characters.levels()["5-gram"]
+            rivals["5-gram of characters"] = by_characters.bits_per_byte(five_gram)
+        return rivals
+
     def encode(self, prompt: str) -> Int[Tensor, " tokens"]:
-        beginning = "\n" if "\n" in self.vocabulary else self.vocabulary[0]
-        return self.characters.encode(prompt or beginning)
+        sayable = self.decode(range(len(self.vocabulary)))
+        return self.tokenizer.encode(prompt or ("\n" if "\n" in sayable else sayable[0]))
 
     def decode(self, ids: Iterable[int]) -> str:
-        return self.characters.decode(ids)
+        return self.tokenizer.decode(ids)
 
     def settings(self) -> dict[str, Any]:
         return {
             "corpus": self.name,
             "text_checksum": self.checksum,
             "path": self.path,
-            "characters": self.vocabulary,
+            "tokenizer": self.tokenizer.settings(),
         }
 
     @cached_property
+    def _spelling(self) -> float:
+        return tokens.spelling(self.tokenizer, self._text)
+
+    @cached_property
+    def _text(self) -> text.Text:
+        return text.read(self.path)
+
+    @cached_property
     def _ids(self) -> tuple[Tensor, Tensor]:
-        found = text.read(self.path)
-        return self.characters.encode(found.training), self.characters.encode(found.validation)
+        encode, found = self.tokenizer.encode, self._text
+        return encode(found.training), encode(found.validation)
 
 
-def find(name: str) -> Corpus:
-    """The corpus of ours with this name, or the text file of this path."""
-    return TOLD[name]() if name in TOLD else TextFile.open(name)
+def find(name: str, tokenizer: str | None = None, vocabulary: int | None = None) -> Corpus:
+    """The corpus of ours with this name, or the text file of this path, cut by a tokenizer.
+
+    Raises ValueError where a corpus of ours is to be cut otherwise than it is.
+    """
+    if name not in TOLD:
+        return TextFile.open(name, tokens.learner(tokenizer or "characters", vocabulary))
+    if tokenizer is not None or vocabulary is not None:
+        raise ValueError(
+            f"tokenizer: the tokens of {name} are its words. Leave --tokenizer and --vocabulary"
+            " away, or give the path of a text file as --corpus"
+        )
+    return TOLD[name]()
 
 
 def kept(settings: dict[str, Any]) -> Corpus:
@@ -197,14 +257,22 @@ def kept(settings: dict[str, Any]) -> Corpus:
     Raises ValueError where they are those of a corpus of ours with other words.
     """
     if settings["corpus"] == TextFile.name:
-        characters = text.Characters(settings["characters"])
-        return TextFile(settings["path"], characters, settings["text_checksum"])
+        tokenizer = tokens.kept(settings["tokenizer"])
+        return TextFile(settings["path"], tokenizer, settings["text_checksum"])
     if settings["corpus"] not in TOLD:
         raise ValueError(f"settings: there is no corpus {settings['corpus']!r} any more")
     corpus = TOLD[settings["corpus"]]()
     if settings["words_checksum"] != corpus.settings()["words_checksum"]:
         raise ValueError(f"settings: they are of a corpus {corpus.name!r} that had other words")
     return corpus
+
+
+def renewed(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings as they are written today. Runs of a text had characters, and no choice."""
+    if "characters" not in settings:
+        return settings
+    others = {name: value for name, value in settings.items() if name != "characters"}
+    return others | {"tokenizer": text.Characters(settings["characters"]).settings()}
 
 
 def _in_batches(inputs: list[Tensor], targets: list[Tensor]) -> list[training.Batch]:

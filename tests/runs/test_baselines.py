@@ -141,7 +141,7 @@ def test_gzip_alone_and_after_a_text():
     alone = baselines.compressed_bits_per_byte(text)
     assert 3 < alone < 3.7  # 8 letters are 3 bits each, if a compressor is perfect
     assert alone == pytest.approx(8 * len(gzip.compress(text.encode())) / 20_000, abs=0.01)
-    assert baselines.compressed_bits_per_byte(text, after=text) < 0.1
+    assert baselines.compressed_bits_per_byte(text, after=text) < 0.2
     told_before = random_letters(32_000, seed=1) + text
     dictionary = zlib.compressobj(9, wbits=31 - 16, zdict=told_before.encode())
     by_dictionary = dictionary.compress(text.encode()) + dictionary.flush()
