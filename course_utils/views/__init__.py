@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from course_utils.views.controls import play, slider
     from course_utils.views.explorer import explore
     from course_utils.views.loss_curves import losses
+    from course_utils.views.merge_replay import replay
     from course_utils.views.next_token import choices, coloured_text
     from course_utils.views.plots import heatmap
-    from course_utils.views.merge_replay import replay
     from course_utils.views.shape_table import shapes
     from course_utils.views.style import HEAT, SIGNED, use_style
     from course_utils.views.transformer_map import PartState, progress_map
