@@ -1,4 +1,4 @@
-"""What Python says about itself: the docstrings of its standard library, as they are installed here.
+"""What Python says about itself: the docstrings of its standard library, as installed here.
 
 Real English, with names and bits of code, on every machine that runs the course. Each version of
 Python has slightly different ones.
