@@ -31,6 +31,8 @@ ANY_PAIR = "any random pair of vectors gives a function away that is not linear"
 ANY_SIZES = "which sizes are tried is free, as long as some vectors reach beyond 10"
 ANY_ROUNDING = "how much rounding to allow is free, within reason"
 BOTH_WAYS = "the comparison is symmetric"
+BEGUN = "there are symbols as soon as some of the word is read"
+ITS_CHARACTERS = "a string is a sequence of its characters already"
 EQUAL_LENGTHS = "the lists are as long as each other by then, so nothing checks it twice"
 THREE_AXES = "a tensor of three axes: -2 and 1 are the same one"
 A_ROW = "beside a column, a vector is broadcast as a row anyway"
@@ -265,6 +267,14 @@ EQUIVALENT: dict[str, dict[str, str]] = {
             "a dot product is the sum already"
         ),
         "(x - x.mean()) ** 2 → (x.mean() - x) ** 2": SQUARED,
+    },
+    "tokenization.bpe_encode": {"symbols = tuple(word) → symbols = word": ITS_CHARACTERS},
+    "tokenization.train_bpe": {
+        "split = {tuple(word): n_times for word, n_times in words.items()} → "
+        "split = {word: n_times for word, n_times in words.items()}": ITS_CHARACTERS,
+    },
+    "tokenization.wordpiece_encode": {
+        "CONTINUES if start else '' → CONTINUES if symbols else ''": BEGUN,
     },
 }
 """For each part the mutants that are right as well, and why. "#2" is the second of its kind."""

@@ -68,7 +68,7 @@ exercise.holds(
     "You count symbols. What is wanted are pairs of neighbours: of l o w, (l, o) and (o, w)."
 )
 def counts_single_symbols(words):
-    counts = Counter()
+    counts: Counter = Counter()
     for symbols, n_times in words.items():
         for symbol in symbols:
             counts[symbol] += n_times
@@ -88,7 +88,7 @@ def ignores_word_frequency(words):
     "through each on its own."
 )
 def crosses_word_border(words):
-    counts = Counter()
+    counts: Counter = Counter()
     before = None
     for symbols, n_times in words.items():
         for symbol in symbols:
@@ -103,7 +103,7 @@ def crosses_word_border(words):
     "(a, n) twice."
 )
 def once_per_word(words):
-    counts = Counter()
+    counts: Counter = Counter()
     for symbols, n_times in words.items():
         for pair in set(itertools.pairwise(symbols)):
             counts[pair] += n_times
@@ -115,7 +115,7 @@ def once_per_word(words):
     "(a, a) three times. Only merging must not use a symbol twice."
 )
 def skips_overlaps(words):
-    counts = Counter()
+    counts: Counter = Counter()
     for symbols, n_times in words.items():
         before = False
         for one, two in itertools.pairwise(symbols):
@@ -129,7 +129,7 @@ def skips_overlaps(words):
     "(l, o), (o, w) and (w, e)."
 )
 def every_second_pair(words):
-    counts = Counter()
+    counts: Counter = Counter()
     for symbols, n_times in words.items():
         for place in range(0, len(symbols) - 1, 2):
             counts[symbols[place], symbols[place + 1]] += n_times
@@ -138,7 +138,7 @@ def every_second_pair(words):
 
 @exercise.mistake("The last pair of each word is missing: a word of n symbols has n - 1 pairs.")
 def misses_the_last_pair(words):
-    counts = Counter()
+    counts: Counter = Counter()
     for symbols, n_times in words.items():
         for place in range(len(symbols) - 2):
             counts[symbols[place], symbols[place + 1]] += n_times
@@ -150,7 +150,7 @@ def misses_the_last_pair(words):
     "what was there. Add with `+=`."
 )
 def last_word_wins(words):
-    counts = Counter()
+    counts: Counter = Counter()
     for symbols, n_times in words.items():
         mine = Counter(itertools.pairwise(symbols))
         for pair in mine:
@@ -163,7 +163,7 @@ def last_word_wins(words):
     "what was there. Add with `+=`."
 )
 def last_place_wins(words):
-    counts = Counter()
+    counts: Counter = Counter()
     for symbols, n_times in words.items():
         for pair in itertools.pairwise(symbols):
             counts[pair] = n_times
@@ -175,7 +175,7 @@ def last_place_wins(words):
     "are different pairs."
 )
 def joined_keys(words):
-    counts = Counter()
+    counts: Counter = Counter()
     for symbols, n_times in words.items():
         for pair in itertools.pairwise(symbols):
             counts["".join(pair)] += n_times
@@ -187,7 +187,7 @@ def joined_keys(words):
     "one pair."
 )
 def splits_symbols(words):
-    counts = Counter()
+    counts: Counter = Counter()
     for symbols, n_times in words.items():
         text = "".join(symbols)
         for pair in itertools.pairwise(text):
@@ -200,7 +200,7 @@ def splits_symbols(words):
     "keep the order of the word."
 )
 def sorts_each_pair(words):
-    counts = Counter()
+    counts: Counter = Counter()
     for symbols, n_times in words.items():
         for pair in itertools.pairwise(symbols):
             counts[tuple(sorted(pair))] += n_times
@@ -209,7 +209,7 @@ def sorts_each_pair(words):
 
 @exercise.alternative
 def by_places(words):
-    counts = Counter()
+    counts: Counter = Counter()
     for symbols in words:
         for i in range(1, len(symbols)):
             counts[(symbols[i - 1], symbols[i])] += words[symbols]
@@ -218,7 +218,7 @@ def by_places(words):
 
 @exercise.alternative
 def beginners_dict(words):
-    result = {}
+    result: dict = {}
     for word in words:
         last = None
         for symbol in word:

@@ -70,7 +70,7 @@ def cases() -> list[Case]:
     "twice. After a pair, go on behind it."
 )
 def merges_overlapping(symbols, pair):
-    merged = []
+    merged: list = []
     place = 0
     while place < len(symbols):
         if tuple(symbols[place : place + 2]) == pair:
@@ -104,7 +104,7 @@ def replaces_in_string(symbols, pair):
     "with left and right with right."
 )
 def compares_joined_strings(symbols, pair):
-    merged = []
+    merged: list = []
     place = 0
     while place < len(symbols):
         if "".join(symbols[place : place + 2]) == "".join(pair) and place + 1 < len(symbols):
@@ -121,7 +121,7 @@ def compares_joined_strings(symbols, pair):
     "you have merged."
 )
 def keeps_the_right_symbol(symbols, pair):
-    merged = []
+    merged: list = []
     for place, symbol in enumerate(symbols):
         merged.append("".join(pair) if tuple(symbols[place : place + 2]) == pair else symbol)
     return tuple(merged)
@@ -132,7 +132,7 @@ def keeps_the_right_symbol(symbols, pair):
     "kept as it is."
 )
 def drops_the_last_symbol(symbols, pair):
-    merged = []
+    merged: list = []
     place = 0
     while place < len(symbols) - 1:
         width = 2 if tuple(symbols[place : place + 2]) == pair else 1
@@ -146,7 +146,7 @@ def drops_the_last_symbol(symbols, pair):
     "encoding must agree on it."
 )
 def from_the_right(symbols, pair):
-    merged = []
+    merged: list = []
     end = len(symbols)
     while end:
         width = 2 if tuple(symbols[max(end - 2, 0) : end]) == pair else 1
@@ -157,7 +157,7 @@ def from_the_right(symbols, pair):
 
 @exercise.mistake("You merge b a as well where (a, b) was asked for. The pair has an order.")
 def in_either_order(symbols, pair):
-    merged = []
+    merged: list = []
     place = 0
     while place < len(symbols):
         width = 2 if tuple(symbols[place : place + 2]) in (pair, pair[::-1]) else 1
@@ -176,7 +176,7 @@ def takes_symbols_apart(symbols, pair):
 @exercise.alternative
 def on_a_stack(symbols, pair):
     """What was joined can never be the left symbol of the same pair."""
-    stack = []
+    stack: list = []
     for symbol in symbols:
         if stack and (stack[-1], symbol) == tuple(pair):
             stack[-1] += symbol
@@ -187,7 +187,7 @@ def on_a_stack(symbols, pair):
 
 @exercise.alternative
 def with_an_iterator(symbols, pair):
-    merged = []
+    merged: list = []
     rest = list(symbols)
     while rest:
         first = rest.pop(0)

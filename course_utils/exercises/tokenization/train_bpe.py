@@ -228,9 +228,9 @@ def with_ids(words, vocabulary_size, min_frequency=1):
     """The words are lists of numbers, as in most implementations."""
     symbols = sorted(set("".join(words)))
     coded = [([symbols.index(c) for c in word], n_times) for word, n_times in words.items()]
-    merges = []
+    merges: list = []
     while len(symbols) < vocabulary_size:
-        counts = Counter()
+        counts: Counter = Counter()
         for ids, n_times in coded:
             for pair in itertools.pairwise(ids):
                 counts[pair] += n_times
@@ -261,7 +261,7 @@ def with_the_other_parts(words, vocabulary_size, min_frequency=1):
         characters.update(word)
     vocabulary = sorted(characters)
     split = {tuple(word): n_times for word, n_times in words.items()}
-    merges = []
+    merges: list = []
     while len(vocabulary) < vocabulary_size:
         counts = tokenization.count_pairs(split)
         if not counts or max(counts.values()) < min_frequency:
@@ -281,7 +281,7 @@ def with_kept_counts(words, vocabulary_size, min_frequency=1):
     """Counts change only where a word does."""
     age = {c: i for i, c in enumerate(sorted(set().union(*words)))}
     split = {word: list(word) for word in words}
-    counts = defaultdict(int)
+    counts: defaultdict = defaultdict(int)
 
     def count(word, sign):
         for pair in zip(split[word], split[word][1:], strict=False):
@@ -289,7 +289,7 @@ def with_kept_counts(words, vocabulary_size, min_frequency=1):
 
     for word in words:
         count(word, 1)
-    merges = []
+    merges: list = []
     while len(age) < vocabulary_size and counts:
         best = max(counts, key=lambda pair: (counts[pair], -age[pair[0]], -age[pair[1]]))
         if counts[best] < max(min_frequency, 1):

@@ -303,7 +303,8 @@ def by_a_pattern(word, vocabulary, unknown="[UNK]", longest=100):
 
 @exercise.alternative
 def eating_the_word(word, vocabulary, unknown="[UNK]", longest=100):
-    symbols, rest = [], word
+    symbols: list[str] = []
+    rest = word
     while rest and len(word) <= longest:
         mark = "##" * bool(symbols)
         for size in reversed(range(1, len(rest) + 1)):
@@ -318,7 +319,8 @@ def eating_the_word(word, vocabulary, unknown="[UNK]", longest=100):
 
 @exercise.alternative
 def by_max(word, vocabulary, unknown="[UNK]", longest=100):
-    marked, symbols = word, []
+    symbols: list[str] = []
+    marked = word
     if len(word) > longest:
         return [unknown]
     while marked not in ("", "##"):
