@@ -389,7 +389,8 @@ def test_train_and_sample(which, call, file, runs):
     assert status == 0
     preset = folders.settings(runs / folder)[1]
     assert (preset.steps, preset.accumulation, preset.save_every) == (3, 2, 2)
-    for expected in (f"{2 * preset.batch * preset.block:,} tokens", "uniform", "5-gram", "kernels"):
+    expected_words = ("uniform", "5-gram", "kernels", "nats per token  bits per byte")
+    for expected in (f"{2 * preset.batch * preset.block:,} tokens", *expected_words):
         assert expected in printed
     assert printed.index("to beat") < printed.index("this model") < printed.index("the run is in")
     assert str(runs / folder) in printed
@@ -406,6 +407,23 @@ def test_train_and_sample(which, call, file, runs):
 
 
 @pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("name", ["characters", "bytes", "bpe", "words"])
+def test_a_text_may_be_cut_by_any_tokenizer(name, call, file, runs):
+    size = ("--vocabulary", 300) if name in ("bpe", "words") else ()
+    status, printed = call("train", "--corpus", file, "--tokenizer", name, *size, "--steps", 2)
+    assert status == 0
+    table = printed.split("bits per byte\n")[1].split("the run is in")[0].splitlines()
+    names = [row[31:] for row in table]
+    assert {"this model", "5-gram", "gzip behind the training text"} < {*names}
+    bits = [float(row[14:29]) for row in table]
+    assert bits == sorted(bits, reverse=True)
+    file.unlink()
+    folder = "-".join(["bottles-tiny", name, *map(str, size[1:])])
+    status, written = call("sample", "--run", folder, "--prompt", "9 bottles", "--tokens", 12)
+    assert status == 0 and len(written) > len("9 bottles\n")
+
+
+@pytest.mark.usefixtures("small")
 def test_wrong_input_is_named(call, file, tmp_path):
     call("train", "--corpus", file, "--steps", 1)
     (tmp_path / "picture.png").write_bytes(b"\x89PNG\r\n" * 500)
@@ -413,6 +431,13 @@ def test_wrong_input_is_named(call, file, tmp_path):
         (("train", "--corpus", tmp_path / "none.txt"), "there is no file"),
         (("train", "--corpus", tmp_path / "picture.png"), "is not text in UTF-8"),
         (("train", "--preset", "huge"), "preset must be one of"),
+        (("train", "--tokenizer", "bpe"), "tokenizer: the tokens of stories are its words"),
+        (("train", "--corpus", file, "--tokenizer", "letters"), "tokenizer must be one of"),
+        (("train", "--corpus", file, "--vocabulary", 300), "cannot be chosen with characters"),
+        (
+            ("train", "--corpus", file, "--tokenizer", "bpe", "--vocabulary", 99),
+            "vocabulary_size: 99 is below 256",
+        ),
         (("train", "--steps", "many"), "argument --steps: must be a whole number from 1, got"),
         (("train", "--steps", "0"), "argument --steps: must be a whole number from 1, got '0'"),
         (("train", "--device", "abacus"), "device: 'abacus' cannot be used here"),
@@ -594,11 +619,12 @@ def test_a_command_imports_no_more_than_it_needs(command, file, tmp_path):
     assert done.stdout.endswith("seen: []\n"), done.stdout + done.stderr
 
 
-def test_a_command_that_is_killed_goes_on(file, tmp_path):
+@pytest.mark.parametrize("cut", [(), ("--tokenizer", "bpe", "--vocabulary", "300")], ids=str)
+def test_a_command_that_is_killed_goes_on(cut, file, tmp_path):
     """A process of its own, SIGKILL, and the same command again."""
 
     def start(name: str) -> subprocess.Popen:
-        words = ["train", "--corpus", file, "--steps", "40", "--out", tmp_path / name]
+        words = ["train", "--corpus", file, *cut, "--steps", "40", "--out", tmp_path / name]
         return subprocess.Popen(
             [sys.executable, "-c", SMALL_COMMAND, *words],
             stdout=subprocess.DEVNULL,
