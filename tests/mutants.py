@@ -32,6 +32,7 @@ ANY_SIZES = "which sizes are tried is free, as long as some vectors reach beyond
 ANY_ROUNDING = "how much rounding to allow is free, within reason"
 BOTH_WAYS = "the comparison is symmetric"
 BEGUN = "there are symbols as soon as some of the word is read"
+AS_MANY_KEYS = "there are as many keys as counts"
 ITS_CHARACTERS = "a string is a sequence of its characters already"
 EQUAL_LENGTHS = "the lists are as long as each other by then, so nothing checks it twice"
 THREE_AXES = "a tensor of three axes: -2 and 1 are the same one"
@@ -270,8 +271,11 @@ EQUIVALENT: dict[str, dict[str, str]] = {
     },
     "tokenization.bpe_encode": {"symbols = tuple(word) → symbols = word": ITS_CHARACTERS},
     "tokenization.train_bpe": {
+        "pair[1] → pair[-1]": "a pair has two symbols",
         "split = {tuple(word): n_times for word, n_times in words.items()} → "
         "split = {word: n_times for word, n_times in words.items()}": ITS_CHARACTERS,
+        "not ranked or -min(ranked)[0] < min_frequency → "
+        "not counts or -min(ranked)[0] < min_frequency": AS_MANY_KEYS,
     },
     "tokenization.wordpiece_encode": {
         "CONTINUES if start else '' → CONTINUES if symbols else ''": BEGUN,

@@ -64,6 +64,7 @@ def cases() -> list[Case]:
         ("no room", {"car": 3, "red": 2}, 5, 1, full),
         ("less than no room", {"car": 3, "red": 2}, 2, 1, full),
         ("room for one", {"car": 3, "red": 2}, 6, 1, full),
+        ("a character alone in a word", {"x": 4, "abc": 3, "abd": 2}, 6, 1, full),
         ("one word that is frequent", {"zy": 9, "abc": 4, "abd": 4}, 7, 1, often),
         ("two at least", _words("red reed deer reader dear are car"), 40, 2, rare),
         ("three at least", {"ab": 3, "cd": 2, "abe": 1, "ef": 3}, 40, 3, rare),
