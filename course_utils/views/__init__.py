@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from course_utils.views.controls import play, slider
     from course_utils.views.explorer import explore
     from course_utils.views.loss_curves import losses
+    from course_utils.views.merge_replay import replay
     from course_utils.views.next_token import choices, coloured_text
     from course_utils.views.plots import heatmap
     from course_utils.views.shape_table import shapes
@@ -38,6 +39,7 @@ __all__ = [
     "play",
     "progress_map",
     "record_vectors",
+    "replay",
     "shapes",
     "slider",
     "use_style",
@@ -58,6 +60,7 @@ _MODULES = {
     "play": "controls",
     "progress_map": "transformer_map",
     "record_vectors": "bertviz_bridge",
+    "replay": "merge_replay",
     "shapes": "shape_table",
     "slider": "controls",
     "use_style": "style",
