@@ -80,6 +80,14 @@ NOTEBOOKS = {
         "scaling.foretell",
         "scaling.compute_optimal",
     ),
+    "11": (
+        "interpretability.head_scores",
+        "interpretability.ablate_head",
+        "interpretability.patch",
+        "interpretability.logit_lens",
+        "interpretability.fit_probe",
+        "interpretability.induction_score",
+    ),
 }
 
 RETIRED: dict[str, str] = {

@@ -74,6 +74,7 @@ REGIONS = (
     Region("training", "07", "Training: from first weights to good ones", 1, across=2, flows=False),
     Region("sampling", "08", "Sampling: scores to text", 2, across=2),
     Region("scaling", "09", "Scaling: costs and gains", 2, flows=False),
+    Region("interpretability", "11", "Looking inside", 2, flows=False),
 )
 OTHER = Region(
     "", "", "More parts", 3, across=3, flows=False

@@ -1,0 +1,1 @@
+"""The exercises of `course_utils.interpretability`, one file a part."""
