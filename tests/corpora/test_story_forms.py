@@ -1,0 +1,28 @@
+"""Filled forms are beginnings of stories, and the grammar itself knows their answers."""
+
+from random import Random
+
+import pytest
+
+from course_utils.corpora import stories, story_forms
+
+FORMS = (story_forms.WHERE, story_forms.COLOUR)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("asked", ["ball", "kite"])
+def test_the_grammar_gives_the_answer(form: str, asked: str) -> None:
+    for seed in range(30):
+        blanks = story_forms.draw(Random(seed))
+        blanks["asked"] = blanks[asked]
+        expected = story_forms.answer(form, blanks)
+        assert stories.next_words(story_forms.fill(form, blanks)) == {expected: 1.0}
+        assert expected in story_forms.candidates(form, blanks)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_blank_stands_where_it_is_said_to_stand(form: str) -> None:
+    blanks = story_forms.draw(Random(0))
+    words = [stories.START, *story_forms.fill(form, blanks)]
+    for blank in ("last", "other", "red", "blue", "asked"):
+        assert words[story_forms.place_of(form, blank)] == blanks[blank]
