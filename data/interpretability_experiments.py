@@ -137,7 +137,8 @@ def grow(n_layers: int, seed: int, periods: Sequence[int], steps: int = 240) -> 
 
 def growing() -> list[dict[str, Any]]:
     """One layer and two, three seeds, the period varied; and one layer that always has 20."""
-    plan = [(n_layers, seed, range(10, 30)) for n_layers in (1, 2) for seed in range(3)]
+    varied: Sequence[int] = range(10, 30)
+    plan = [(n_layers, seed, varied) for n_layers in (1, 2) for seed in range(3)]
     plan += [(1, seed, [PERIOD]) for seed in range(3)]
     return [
         {"n_layers": n_layers, "seed": seed, "varied": len(periods) > 1, **grow(*each)[-1]}

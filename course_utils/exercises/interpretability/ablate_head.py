@@ -44,7 +44,7 @@ def _use(
         shared.unchanged(model, before)
         _others_are_left(part, model, ids, ablated[0])
         after = model(ids)
-    if given is not None and not torch.equal(given, replacement):
+    if given is not None and replacement is not None and not torch.equal(given, replacement):
         raise Wrong("Your code changes `replacement`, which belongs to whoever gave it.")
     return inside, after
 

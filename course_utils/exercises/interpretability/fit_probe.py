@@ -59,9 +59,8 @@ def cases() -> list[Case]:
         x, y = _blobs(n_train, d, n_classes, spread, seed)
         x_test, y_test = _blobs(n_test, d, n_classes, spread, seed + 50)
         arguments = {"x_train": x, "y_train": y, "x_test": x_test, "y_test": y_test}
-        if penalty is not None:
-            arguments["penalty"] = penalty
-        return Case(title, {**arguments}, _by_numpy, point=point)
+        given = {} if penalty is None else {"penalty": penalty}
+        return Case(title, {**arguments, **given}, _by_numpy, point=point)
 
     strong = (
         "The penalty decides where rows are few: it stands on the diagonal once for each column "

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from course_utils import decoder
 from course_utils.exercises import inputs
 from course_utils.exercises.exercise import Case, Exercise, Part, Wrong
 from course_utils.exercises.interpretability import shared
@@ -54,7 +55,7 @@ def _as_given(tokens: list[int]) -> list[int] | range:
 
 
 def _nothing_else_changed(
-    model: torch.nn.Module, ids: Tensor, at: str, held: Tensor, given: Tensor, activation: Tensor
+    model: decoder.GPT, ids: Tensor, at: str, held: Tensor, given: Tensor, activation: Tensor
 ) -> None:
     if not torch.equal(given, activation):
         raise Wrong("Your code changes `activation`, which belongs to whoever recorded it.")

@@ -34,16 +34,17 @@ VOCABULARY, D_MODEL = 7, 6
 
 def gpt(n_heads: int = 3, n_layers: int = 2) -> decoder.GPT:
     """A small GPT without positions, whose weights are random and large."""
+    parts: list[Any] = [layers.block_parts(D_MODEL, n_heads) for _ in range(n_layers)]
     model = decoder.GPT(
         Embedding(VOCABULARY, D_MODEL),
-        [encoder.TransformerBlock(**layers.block_parts(D_MODEL, n_heads)) for _ in range(n_layers)],
+        [encoder.TransformerBlock(**each) for each in parts],
         encoder.LayerNorm(D_MODEL),
         Linear(D_MODEL, VOCABULARY, bias=False),
     )
     with torch.no_grad():
         for number, parameter in enumerate(model.parameters()):
-            parameter.copy_(0.7 * inputs.normal(*parameter.shape, seed=number))
-            parameter += parameter.ndim == 1
+            drawn = 0.7 * inputs.normal(*parameter.shape, seed=number)
+            parameter.copy_(drawn + (parameter.ndim == 1))
     return model.requires_grad_(False).eval()
 
 
@@ -62,7 +63,8 @@ def logits_by_torch(
     x = change("embed", F.embedding(ids, w["embed.weight"]))
     for layer in range(len(model.blocks)):
         at = f"blocks.{layer}."
-        n_heads = model.blocks[layer].attention.n_heads
+        attend: Any = model.blocks[layer].attention
+        n_heads = attend.n_heads
         normed = _normed(x, w, at + "norm1")
         q, k, v = (
             _mapped(normed, w, f"{at}attention.w_{role}")
