@@ -20,6 +20,10 @@ NOT_ASKED = {
     "sampling.penalise#d2": "bfloat16 becomes float32, as it does in ours",
     "sampling.KVCache#t4": "right values, and slower",
     "sampling.extend_beams#w4": "fewer texts, where all that is left out has no chance",
+    "tokenization.train_bpe#b1": "no training makes one symbol in two ways",
+    "interpretability.ablate_head#b3": "a context manager of one's own works as well",
+    "tokenization.bpe_encode#a1": "one place at a time, as the `tokenizers` library does: the same "
+    "for all merges that a training gives",
 }
 """Taken for wrong by who wrote them, and accepted: the reason."""
 
