@@ -92,11 +92,13 @@ def test_a_run_from_before_is_taken_up(corpus, tmp_path):
     assert (
         list(kept)
         == (
-            "corpus text_checksum path characters parts tied d_model n_layers n_heads block batch"
+            "corpus text_checksum path tokenizer parts tied d_model n_layers n_heads block batch"
             " accumulation steps n_buckets longest drop muon_lr adamw_lr weight_decay warmup floor"
             " evaluate_every save_every bfloat16 seed"
         ).split()
     )
+    kept["characters"] = kept.pop("tokenizer")["vocabulary"]
+    (tmp_path / "run/run.json").write_text(json.dumps(kept), encoding="utf-8")
     (tmp_path / "run/.lock").unlink()
     assert len(recipes.train(corpus, mini(corpus), tmp_path / "run")) == 4
 
