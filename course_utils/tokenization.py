@@ -104,41 +104,56 @@ def train_fast(
     A heap has the pairs, the best first. An entry whose count is no longer true is passed over.
     """
     ids = _alphabet(words)
-    split = [tuple(word) for word in words]
-    n_times = list(words.values())
-    counts: Counter[Pair] = Counter()
-    places: defaultdict[Pair, set[int]] = defaultdict(set)
-    for place, symbols in enumerate(split):
-        for pair in pairwise(symbols):
-            counts[pair] += n_times[place]
-            places[pair].add(place)
-    heap = [
-        (-count, ids[left], ids[right], (left, right)) for (left, right), count in counts.items()
-    ]
+    known = _KeptCounts(words)
+    heap = [_entry(pair, count, ids) for pair, count in known.counts.items()]
     heapq.heapify(heap)
     merges: list[Pair] = []
     while heap and len(ids) < vocabulary_size:
         count, _, _, best = heapq.heappop(heap)
-        if -count != counts[best]:
+        if -count != known.counts[best]:
             continue
         if -count < min_frequency:
             break
         merges.append(best)
         ids.setdefault("".join(best), len(ids))
-        changed: Counter[Pair] = Counter()
-        for place in places.pop(best):
-            before, after = split[place], merge_pair(split[place], best)
-            split[place] = after
-            for pair in pairwise(before):
-                changed[pair] -= n_times[place]
-            for pair in pairwise(after):
-                changed[pair] += n_times[place]
-                places[pair].add(place)
-        for pair, change in changed.items():
-            counts[pair] += change
-            if change and counts[pair] > 0:
-                heapq.heappush(heap, (-counts[pair], ids[pair[0]], ids[pair[1]], pair))
+        for pair in known.merge(best):
+            heapq.heappush(heap, _entry(pair, known.counts[pair], ids))
     return merges
+
+
+def _entry(pair: Pair, count: int, ids: Mapping[str, int]) -> tuple[int, int, int, Pair]:
+    """The smallest entry is the most frequent pair, and of equal ones that which is oldest."""
+    return -count, ids[pair[0]], ids[pair[1]], pair
+
+
+class _KeptCounts:
+    """Words in symbols, how often each pair occurs in them, and in which of them it does."""
+
+    def __init__(self, words: Mapping[str, int]):
+        self.split: list[tuple[str, ...]] = [tuple(word) for word in words]
+        self.n_times = list(words.values())
+        self.counts: Counter[Pair] = Counter()
+        self.places: defaultdict[Pair, set[int]] = defaultdict(set)
+        for place, symbols in enumerate(self.split):
+            for pair in pairwise(symbols):
+                self.counts[pair] += self.n_times[place]
+                self.places[pair].add(place)
+
+    def merge(self, best: Pair) -> list[Pair]:
+        """Join a pair in all words that have it. Gives the pairs whose count is another now."""
+        changed: Counter[Pair] = Counter()
+        for place in self.places.pop(best):
+            n = self.n_times[place]
+            before, after = self.split[place], merge_pair(self.split[place], best)
+            self.split[place] = after
+            for pair in pairwise(before):
+                changed[pair] -= n
+            for pair in pairwise(after):
+                changed[pair] += n
+                self.places[pair].add(place)
+        for pair, change in changed.items():
+            self.counts[pair] += change
+        return [pair for pair, change in changed.items() if change and self.counts[pair] > 0]
 
 
 # --- WordPiece -----------------------------------------------------------------------------------

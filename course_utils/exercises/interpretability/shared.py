@@ -115,3 +115,33 @@ def unchanged(model: decoder.GPT, before: dict[str, Tensor]) -> None:
                 f"After the `with` block the model's weight `{name}` is not what it was. "
                 "Change what the model computes, by a hook, and leave its weights alone."
             )
+
+
+class _Stop(Exception):
+    """What stops the code in a `with` block."""
+
+
+def ends_with_an_error(name: str, model: decoder.GPT, ids: Tensor, given: Any) -> None:
+    """Wrong where a model is not what it was, once the code in a `with` block has stopped.
+
+    `given` changes `model`, and nothing else does.
+    """
+    with torch.no_grad():
+        try:
+            with until_the_end(name, given):
+                raise _Stop
+        except _Stop:
+            pass
+        if not torch.allclose(model(ids), logits_by_torch(model, ids), atol=1e-4):
+            raise Wrong(
+                "If the code in the `with` block stops with an error, the model stays changed. A "
+                "hook's handle ends by itself; in a function with `yield`, use try and finally."
+            )
+
+
+class NeverEnds:
+    """A context manager that does nothing: what was changed stays so."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *problem: object) -> None: ...
