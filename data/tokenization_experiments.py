@@ -70,14 +70,14 @@ def loss_on(model: decoder.GPT, ids: Int[Tensor, " all"]) -> float:
 
 
 def taught(
-    coder: Coder, text: Text, seed: int
+    coder: Coder, text: Text, seed: int, flops: float = FLOPS
 ) -> tuple[decoder.GPT, Int[Tensor, " all"], dict[str, Any]]:
-    """One model, trained for `FLOPS`; the validation text in its ids; how it was trained."""
+    """One model, trained for so many FLOPs; the validation text in its ids; how it was trained."""
     read, asked = coder.encode(text.training), coder.encode(text.validation)
     size = len(coder.vocabulary)
     sizes = scaling.Sizes(size, D_MODEL, N_HEADS, N_LAYERS, N_TOKENS)
     a_step = N_ROWS * N_TOKENS * scaling.flops_per_token(sizes, N_TOKENS, training=True)
-    steps = round(FLOPS / a_step)
+    steps = round(flops / a_step)
     torch.manual_seed(seed)
     model = modern.modern_gpt(size, D_MODEL, N_HEADS, N_LAYERS)
     started = time.process_time()
@@ -131,7 +131,7 @@ def models() -> list[dict[str, Any]]:
 
 # --- A space at the end ---------------------------------------------------------------------------
 
-N_WORDS = 400
+N_WORDS = 300
 
 
 def spaces() -> list[dict[str, Any]]:
@@ -142,7 +142,7 @@ def spaces() -> list[dict[str, Any]]:
         {"tokenizer": name} | how | spaced(model, coder, text.validation)
         for name, coder in made.items()
         for seed in SEEDS
-        for model, _, how in (taught(coder, text, seed),)
+        for model, _, how in (taught(coder, text, seed, FLOPS / 4),)
     ]
 
 
