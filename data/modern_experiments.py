@@ -480,13 +480,14 @@ def of_sinks(norms: bool, seed: int) -> dict[str, Any]:
 
 
 def in_sight(n_tokens: int) -> dict[str, Tensor]:
-    """What a query may look at beside its window: nothing, the first token, any one before it."""
+    """What a query may look at beside its window: no more, one token, or any one before it."""
     drawn = torch.rand(n_tokens, generator=torch.Generator().manual_seed(0))
-    any_one = (drawn * torch.arange(n_tokens)).long()
+    places = torch.arange(n_tokens).expand(n_tokens, -1)
     return {
-        "nothing": torch.zeros(n_tokens, n_tokens, dtype=torch.bool),
-        "the first": torch.arange(n_tokens).expand(n_tokens, -1) == 0,
-        "any one": F.one_hot(any_one, n_tokens).bool(),
+        "nothing": places < 0,
+        "the first": places == 0,
+        "the second": places == 1,
+        "any one": F.one_hot((drawn * places[0]).long(), n_tokens).bool(),
     }
 
 
