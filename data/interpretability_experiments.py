@@ -248,7 +248,7 @@ class SparseAutoencoder(nn.Module):
 
 
 @torch.enable_grad()
-def fitted(vectors: Float[Tensor, "rows d"], seed: int, steps: int = 1500) -> SparseAutoencoder:
+def fitted(vectors: Float[Tensor, "rows d"], seed: int, steps: int = 800) -> SparseAutoencoder:
     """Trained to give the vectors back; every feature's direction has length 1."""
     torch.manual_seed(seed)
     model, generator = SparseAutoencoder(), torch.Generator().manual_seed(seed)
@@ -281,7 +281,7 @@ def autoencoder() -> list[Row]:
     The best feature is chosen on some stories; all numbers are those of others.
     """
     model = pretrained.stories_model()
-    texts = [[stories.START, *stories.sample(Random(seed))] for seed in range(300)]
+    texts = [[stories.START, *stories.sample(Random(seed))] for seed in range(200)]
     streams = [interpretability.residual_stream(model, stories.encode(t)[None]) for t in texts]
     vectors = torch.cat([each[1, 0] for each in streams])
     size = vectors.norm(dim=-1).mean() / D_MODEL**0.5
@@ -300,7 +300,7 @@ def taken_away(
     model: decoder.GPT, sparse: SparseAutoencoder, size: Tensor, kind: str, words: Sequence[str]
 ) -> list[Row]:
     """Right answers of each word's own stories, and of the others, without four things."""
-    form, drawn = FORMS[kind], [story_forms.several(seed, 300) for seed in (60, 61)]
+    form, drawn = FORMS[kind], [story_forms.several(seed, 160) for seed in (60, 61)]
     (chosen, tested), (known, wanted) = (
         [
             interpretability.residual_stream(model, story_forms.told(form, rows))[1]
