@@ -351,6 +351,23 @@ class CachedModel:
         self._ids = ids.clone()
         return logits
 
+    def rewind(self, n_tokens: int) -> None:
+        """Forget what was read behind the first `n_tokens`: a longer text goes on from there.
+
+        Raises ValueError where fewer were read.
+        """
+        n_read = self._ids.shape[1]
+        if not 0 <= n_tokens <= n_read:
+            raise ValueError(
+                f"n_tokens must be from 0 to {n_read}, which were read, got {n_tokens}"
+            )
+        kept, self._ids = self._ids[:, :n_tokens], self._ids[:0]  # nothing, if interrupted
+        for layer in self._layers:
+            read, layer.cache = layer.cache, KVCache(self.context)
+            if n_tokens:  # a shorter `length` would do for ours, but not for every cache
+                layer.cache.update(read.key[:, :, :n_tokens], read.value[:, :, :n_tokens])
+        self._ids = kept
+
     def _known(self, ids: Int[Tensor, "rows all"]) -> int:
         """How many tokens of this text were read. The caches have its rows afterwards."""
         n_read = self._ids.shape[1]
