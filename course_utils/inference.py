@@ -88,6 +88,9 @@ def quantise(
 class QuantisedLinear(nn.Module):
     """A linear map that keeps whole numbers, and makes weights of them when it is called."""
 
+    numbers: Int8[Tensor, "d_out d_in"]
+    scale: Float[Tensor, "d_out 1"]
+
     def __init__(self, layer: nn.Linear, bits: int):
         super().__init__()
         numbers, scale = quantise(layer.weight.detach(), bits)
@@ -121,7 +124,7 @@ class IntegerLinear(QuantisedLinear):
 def quantised(
     model: nn.Module, bits: int, kind: type[QuantisedLinear] = QuantisedLinear
 ) -> nn.Module:
-    """A copy of the model whose linear maps have numbers of `bits` bits. All else stays as it is."""
+    """A copy of the model, all of whose linear maps have numbers of `bits` bits."""
     model = copy.deepcopy(model)
     for module in list(model.modules()):
         for name, child in module.named_children():

@@ -149,7 +149,7 @@ def test_the_text_has_the_targets_distribution():
 
 def test_drawing_again_from_the_target_would_be_seen(monkeypatch):
     monkeypatch.setattr(inference, "leftover", lambda target, draft: target)
-    assert chi_square(4_000) > 300
+    assert chi_square(1_500) > 200
 
 
 def test_a_step_has_the_targets_probabilities_exactly():
@@ -199,7 +199,7 @@ def test_filters_hold_for_the_target_and_the_draft():
     )[0]
     allowed = TARGET.topk(2).indices
     assert all(after in allowed[before] for before, after in pairwise(text.tolist()))
-    assert target.n_calls < 300
+    assert target.n_calls < 400
 
 
 def test_several_rows_are_refused():
