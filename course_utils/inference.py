@@ -26,7 +26,7 @@ def step_seconds(flops: float, n_bytes: float, peak: float, bandwidth: float) ->
     """Seconds that a step takes at least: its arithmetic or its memory, whichever takes longer.
 
     The machine does `peak` operations a second and moves `bandwidth` bytes a second, both at the
-    same time (the roofline: Williams et al. 2009).
+    same time (the roofline: Williams et al. 2009). A step may have no operations, or no bytes.
     """
     return max(flops / peak, n_bytes / bandwidth)
 
@@ -78,7 +78,8 @@ def quantise(
     """Whole numbers of `bits` bits (2 to 8), and a scale for each row: weight ≈ numbers · scale.
 
     The largest size of a row becomes 2^(bits - 1) - 1, with its sign, and the others are rounded to
-    the nearest. A row of zeros gives zeros (Dettmers et al. 2022, §2.1, "absmax", row by row).
+    the nearest. A row of zeros gives zeros, with any scale that is a number (Dettmers et al. 2022,
+    §2.1, "absmax", here row by row).
     """
     scale = weight.abs().amax(1, keepdim=True) / (2 ** (bits - 1) - 1)
     numbers = weight / scale.where(scale > 0, 1)
@@ -142,10 +143,11 @@ def accept(
     token: int,
     uniform: float,
 ) -> bool:
-    """Whether a token that was drawn from `draft` may stay: with probability min(1, p / q).
+    """Whether a token that was drawn from `draft` may stay: where `uniform` < p / q.
 
-    p and q are its probabilities under `target` and under `draft`. Chance comes from `uniform`,
-    drawn between 0 and 1, 1 excluded (Leviathan et al. 2023, §2.3; Chen et al. 2023, algorithm 2).
+    p and q are its probabilities under `target` and under `draft`. `uniform` was drawn evenly from
+    0 to 1, 1 excluded, so it stays with probability min(1, p / q) (Leviathan et al. 2023, §2.3;
+    Chen et al. 2023, algorithm 2).
     """
     return bool(uniform * draft[token] < target[token])
 
