@@ -7,8 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils import _pytree
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.overrides import TorchFunctionMode
 
 from course_utils.exercises import inputs, points
 from course_utils.exercises.exercise import Case, Exercise, Part, Wrong
@@ -110,7 +109,7 @@ def _in_another_order(tensor: Tensor) -> Tensor:
     return tensor.transpose(1, 2).contiguous().transpose(1, 2)
 
 
-class Held(TorchDispatchMode):
+class Held(TorchFunctionMode):
     """How many numbers are held at once, at most, in tensors made while this is on."""
 
     def __init__(self) -> None:
@@ -119,12 +118,11 @@ class Held(TorchDispatchMode):
         self.fused = False
         self._made: list[weakref.ref[Tensor]] = []
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        self.fused |= "scaled_dot_product" in str(func)
-        for made in _pytree.tree_leaves(result):
-            if isinstance(made, Tensor):
-                self._made.append(weakref.ref(made))
+        self.fused |= func is F.scaled_dot_product_attention
+        made = result if isinstance(result, tuple | list) else [result]
+        self._made += [weakref.ref(one) for one in made if isinstance(one, Tensor)]
         alive = [tensor for tensor in (ref() for ref in self._made) if tensor is not None]
         self._made = [weakref.ref(tensor) for tensor in alive]
         rooms = {tensor.untyped_storage().data_ptr(): tensor for tensor in alive}
@@ -284,6 +282,30 @@ def no_maximum(query, key, value, block):
 def drops_the_rest(query, key, value, block):
     whole = key.shape[2] // block * block
     return _in_blocks(query, key[:, :, :whole], value[:, :, :whole], block)
+
+
+@exercise.mistake(
+    "You compare every block's largest score with minus infinity, because the running maximum is "
+    "never kept: `largest = newer` at the end of the loop. So all that was added before is lost."
+)
+def maximum_not_kept(query, key, value, block):
+    last = (key.shape[2] - 1) // block * block
+    return _in_blocks(query, key[:, :, last:], value[:, :, last:], block)
+
+
+@exercise.mistake(
+    "You take one maximum for all queries. Where the scores of another query are far lower, every "
+    "exp is 0, and 0 / 0 is NaN. Each query has its own: `amax(-1, keepdim=True)`."
+)
+def one_maximum_for_all(query, key, value, block):
+    total, mixed, largest = 0.0, 0.0, query.new_full((), -math.inf)
+    for scores, values in _blocks(query, key, value, block):
+        newer = torch.maximum(largest, scores.max())
+        shrink, weights = (largest - newer).exp(), (scores - newer).exp()
+        total = total * shrink + weights.sum(-1, keepdim=True)
+        mixed = mixed * shrink + weights @ values
+        largest = newer
+    return mixed / total
 
 
 @exercise.mistake("You return from inside the loop: only the first block of keys is looked at.")
