@@ -7,7 +7,7 @@ from torch import Tensor
 
 from course_utils import decoder, sampling
 from course_utils.families import pretrained
-from course_utils.runs import sources
+from course_utils.runs import quick, sources
 
 UNFINISHED = "\ufffd"  # what a decoder gives for bytes that are no character, or not one yet
 
@@ -51,7 +51,7 @@ def _tokens(
         if ids.shape[1] > context:
             ids = ids[:, -max(1, context // 2) :]
         room = min(n_new, context - ids.shape[1] + 1)
-        for chosen in sampling.stream(sampling.CachedModel(model, context), ids, room, choose):
+        for chosen in sampling.stream(quick.cached(model, context), ids, room, choose):
             ids = torch.cat((ids, chosen[:, None]), dim=1)
             yield int(chosen)
         n_new -= room
