@@ -51,6 +51,7 @@ ONE_DEVICE = "the check runs on one device"
 ALL_AS_LONG = "all of them have one entry for each candidate"
 ORDER_OF_AND = "and, or do not mind the order"
 CENTRED_ONCE = "the other factor sums to 0, so a constant added to this one adds nothing"
+ANY_DIVISOR = "0 divided by any number is 0"
 SQUARED = "a square is the same for a number and for its negative"
 
 EQUIVALENT: dict[str, dict[str, str]] = {
@@ -329,6 +330,16 @@ EQUIVALENT: dict[str, dict[str, str]] = {
             LAST_ANYWAY
         ),
         "attention.softmax(logits, dim=-1) → attention.softmax(logits, dim=1)": LOGITS,
+    },
+    "inference.leftover": {
+        "missing / missing.sum() if missing.any() else target → "
+        "missing / missing.sum() if missing.any() else draft": "where nothing is missing the two "
+        "are equal, but for rounding",
+    },
+    "inference.quantise": {
+        "weight.abs().amax(1, keepdim=True) → weight.abs().amax(-1, keepdim=True)": A_MATRIX,
+        "scale.where(scale > 0, 1) → scale.where(scale > 0, 2)": ANY_DIVISOR,
+        "scale.where(scale > 0, 1) → scale.where(scale > 0, -1)": ANY_DIVISOR,
     },
 }
 """For each part the mutants that are right as well, and why. "#2" is the second of its kind."""
