@@ -332,7 +332,7 @@ class CachedModel:
     """
 
     def __init__(self, model: decoder.GPT, context: int):
-        shared = {id(parameter): parameter for parameter in model.parameters()}
+        shared = {id(each): each for each in (*model.parameters(), *model.buffers())}
         self.model: Any = copy.deepcopy(model, shared)
         self.context = context
         for block in self.model.blocks:

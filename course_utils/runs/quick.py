@@ -32,12 +32,11 @@ def cached(model: decoder.GPT, context: int) -> sampling.CachedModel:
     The second is made of the parts in use, yours among them.
     """
     plain = sampling.CachedModel(model, context)
-    if not all(map(_is_known, model.blocks)):
+    if not (all(map(_is_known, model.blocks)) and type(model.head) is projection.Linear):
         return plain
     quick = QuickModel(model, context)
     n_tokens = min(3, context)  # one, and then the others at once
-    weight = next(model.head.parameters())
-    ids = torch.arange(n_tokens, device=weight.device)[None] % len(weight)
+    ids = torch.arange(n_tokens, device=model.head.weight.device)[None] % len(model.head.weight)
     wanted = plain(ids)
     found = torch.cat([quick(ids[:, :end]) for end in sorted({1, n_tokens})], dim=1)
     if (found - wanted).abs().max() > CLOSE * wanted.abs().max():
@@ -75,8 +74,12 @@ class QuickModel(sampling.CachedModel):
 
 def _is_known(block: Any) -> bool:
     known = (attention.MultiHeadAttention, modern.NormedRotaryAttention)
-    is_block = type(block) is encoder.TransformerBlock
-    return is_block and block.norm_first and type(block.attention) in known
+    return (
+        type(block) is encoder.TransformerBlock
+        and block.norm_first
+        and type(block.attention) in known
+        and type(block.attention.w_q) is projection.Linear
+    )
 
 
 def _block(block: Any, layer: sampling.CachedAttention, context: int) -> Callable[..., Tensor]:
