@@ -99,8 +99,13 @@ class QuantisedLinear(nn.Module):
         self.register_buffer("scale", scale)
         self.bias = layer.bias
 
+    @property
+    def weight(self) -> Float[Tensor, "d_out d_in"]:
+        """What the numbers stand for: a feed-forward net takes it from here."""
+        return self.numbers * self.scale
+
     def forward(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_out"]:
-        return F.linear(x, self.numbers * self.scale, self.bias)
+        return F.linear(x, self.weight, self.bias)
 
 
 class IntegerLinear(QuantisedLinear):

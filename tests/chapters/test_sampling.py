@@ -288,6 +288,14 @@ def test_a_cached_model_can_go_back(model, rows, cache, kept, monkeypatch):
     torch.testing.assert_close(answer, model(other)[:, kept:], rtol=1e-5, atol=1e-5)
 
 
+@torch.no_grad()
+def test_back_at_the_beginning_there_may_be_more_texts(model):
+    ids, cached = integers(3, 4, below=VOCABULARY), sampling.CachedModel(model, CONTEXT)
+    cached(ids[:1])
+    cached.rewind(0)
+    torch.testing.assert_close(cached(ids), model(ids), rtol=1e-5, atol=1e-5)
+
+
 def test_it_cannot_go_back_to_where_it_has_not_been(model):
     cached = sampling.CachedModel(model, CONTEXT)
     cached.rewind(0)
