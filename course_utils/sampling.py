@@ -5,7 +5,6 @@ put one after the other, and softmax at the end gives the rest its probabilities
 """
 
 import copy
-import functools
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -333,28 +332,50 @@ class CachedModel:
     """
 
     def __init__(self, model: decoder.GPT, context: int):
-        shared = {id(parameter): parameter for parameter in model.parameters()}
+        shared = {id(each): each for each in (*model.parameters(), *model.buffers())}
         self.model: Any = copy.deepcopy(model, shared)
         self.context = context
         for block in self.model.blocks:
             block.attention = CachedAttention(block.attention, KVCache(context))
         self._layers: list[Any] = [block.attention for block in self.model.blocks]
         self._ids = torch.empty(0, 0, dtype=torch.long)
-        for module in self.model.modules():
-            _lighten(module)
 
     @torch.no_grad()
     def __call__(self, ids: Int[Tensor, "rows all"]) -> Float[Tensor, "rows new vocabulary"]:
         start = self._known(ids)
         self._ids = ids[:0]  # nothing, should reading be interrupted
-        logits = read_on(self.model, ids, start)
+        logits = self._read(ids, start)
         self._ids = ids.clone()
         return logits
+
+    def _read(
+        self, ids: Int[Tensor, "rows all"], start: int
+    ) -> Float[Tensor, "rows new vocabulary"]:
+        return read_on(self.model, ids, start)
+
+    def rewind(self, n_tokens: int) -> None:
+        """Forget what was read behind the first `n_tokens`: a longer text goes on from there.
+
+        Raises ValueError where fewer were read.
+        """
+        n_read = self._ids.shape[1]
+        if not 0 <= n_tokens <= n_read:
+            raise ValueError(
+                f"n_tokens must be from 0 to {n_read}, which were read, got {n_tokens}"
+            )
+        if n_tokens == n_read:
+            return
+        kept, self._ids = self._ids[:, :n_tokens], self._ids[:0]  # nothing, if interrupted
+        for layer in self._layers:
+            read, layer.cache = layer.cache, KVCache(self.context)
+            if n_tokens:  # a shorter `length` would do for ours, but not for every cache
+                layer.cache.update(read.key[:, :, :n_tokens], read.value[:, :, :n_tokens])
+        self._ids = kept
 
     def _known(self, ids: Int[Tensor, "rows all"]) -> int:
         """How many tokens of this text were read. The caches have its rows afterwards."""
         n_read = self._ids.shape[1]
-        if n_read < ids.shape[1]:
+        if 0 < n_read < ids.shape[1]:
             if torch.equal(ids[:, :n_read], self._ids):
                 return n_read
             same = (ids[:, None, :n_read] == self._ids).all(-1)  # [rows, rows before]
@@ -365,18 +386,3 @@ class CachedModel:
         for layer in self._layers:
             layer.cache = KVCache(self.context)
         return 0
-
-
-def _lighten(module: nn.Module) -> None:
-    """Spare a module what it does at every call: look for hooks, and search for its weights.
-
-    For one token that takes longer than the arithmetic.
-    """
-    kind: Any = type(module)
-    module.__class__ = _light(kind)
-    vars(module).update(module._parameters | module._modules)
-
-
-@functools.cache
-def _light(kind: Any) -> Any:
-    return type(kind.__name__, (kind,), {"__call__": kind.forward})

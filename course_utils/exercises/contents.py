@@ -104,6 +104,14 @@ NOTEBOOKS = {
         "modern.route",
         "modern.balance_loss",
     ),
+    "13": (
+        "inference.step_seconds",
+        "inference.kv_cache_bytes",
+        "inference.online_softmax_attention",
+        "inference.accept",
+        "inference.leftover",
+        "inference.quantise",
+    ),
 }
 
 RETIRED: dict[str, str] = {

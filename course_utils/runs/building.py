@@ -40,6 +40,12 @@ def n_parameters(model: nn.Module) -> int:
     return sum(each.numel() for each in model.parameters())
 
 
+def n_bytes(model: nn.Module) -> int:
+    """What the numbers of a model take, learned or not. Tied ones count once."""
+    numbers = (*model.parameters(), *model.buffers())
+    return sum(each.numel() * each.element_size() for each in numbers)
+
+
 def use_bfloat16(model: nn.Module, device: str) -> None:
     """Multiply matrices in bfloat16; weights, the stream and the logits stay in float32."""
     forward = model.forward

@@ -2,14 +2,16 @@
 
 import argparse
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import torch
 
-from course_utils import decoder, sampling
+from course_utils import decoder, inference, sampling
 from course_utils.runs import (
     building,
     checkpoints,
@@ -17,6 +19,7 @@ from course_utils.runs import (
     kernels,
     presets,
     processes,
+    quick,
     recipes,
     seeds,
     sources,
@@ -267,6 +270,16 @@ def add_sample(parser: argparse.ArgumentParser) -> None:
         "--repetition", type=_number(float, 0, above=True), default=1.0, help="above 1: avoid it"
     )
     parser.add_argument("--seed", type=_number(int, 0), help="to get the same text again")
+    parser.add_argument(
+        "--draft",
+        metavar="RUN",
+        help="a smaller run with the same tokens, or the word ngram for n-grams of the run's own"
+        " text: it guesses some tokens ahead, and the model checks them all in one call. What is"
+        " written is as probable as without it",
+    )
+    parser.add_argument(
+        "--int8", action="store_true", help="keep the weights of linear maps in 8 bits"
+    )
 
 
 def sample(chosen: argparse.Namespace) -> int:
@@ -274,18 +287,63 @@ def sample(chosen: argparse.Namespace) -> int:
     with _input():
         model, corpus, context = _model(chosen.run)
         corpus.encode(chosen.prompt)
-    choose = _sampler(chosen)
+        draft = _draft(chosen, corpus, context)
+    if chosen.int8:
+        model = _in_8_bits(model)
     print(chosen.prompt, end="", flush=True)
     try:
         with kernels.fused():
-            written = writing.write(model, corpus, chosen.prompt, chosen.tokens, choose, context)
-            for piece in written:
+            add = _adding(chosen, quick.cached(model, context), draft)
+            for piece in writing.go_on(corpus, chosen.prompt, chosen.tokens, context, add):
                 print(piece, end="", flush=True)
     except KeyboardInterrupt:
         return 130
     finally:
         print()
+    if isinstance(add, writing.Ahead):
+        _note(f"{add.n_tokens / add.n_calls:.1f} tokens a call of the model")
     return 0
+
+
+def _note(about: str) -> None:
+    """Not among the text, which may go into a file."""
+    print(about, file=sys.stderr)
+
+
+def _draft(
+    chosen: argparse.Namespace, corpus: sources.Corpus, context: int
+) -> inference.Reader | None:
+    """What guesses, if anything is to."""
+    if chosen.draft is None:
+        return None
+    if chosen.repetition != 1:
+        raise ValueError("draft: it cannot guess with --repetition; leave one of them away")
+    if chosen.draft == "ngram":
+        return writing.table(corpus)
+    small, its_corpus, its_context = _model(chosen.draft)
+    if list(its_corpus.vocabulary) != list(corpus.vocabulary):
+        raise ValueError(f"draft: the run {chosen.draft} has other tokens than the model")
+    if its_context < context:
+        raise ValueError(
+            f"draft: it must read as many tokens as the model, {context}, but {chosen.draft}"
+            f" reads {its_context}"
+        )
+    return quick.cached(small, context)
+
+
+def _adding(
+    chosen: argparse.Namespace, model: sampling.CachedModel, draft: inference.Reader | None
+) -> writing.Adds:
+    if draft is None:
+        return writing.one_by_one(model, _sampler(chosen))
+    return writing.Ahead(model, draft, _filters(chosen), _generator(chosen))
+
+
+def _in_8_bits(model: decoder.GPT) -> decoder.GPT:
+    small = inference.quantised(model, 8)
+    before, after = building.n_bytes(model), building.n_bytes(small)
+    _note(f"int8: {after:,} bytes instead of {before:,}, {before - after:,} saved")
+    return cast(decoder.GPT, small)
 
 
 def _model(run: str | None) -> tuple[decoder.GPT, sources.Corpus, int]:
@@ -306,6 +364,15 @@ def _model(run: str | None) -> tuple[decoder.GPT, sources.Corpus, int]:
 
 
 def _sampler(chosen: argparse.Namespace) -> sampling.Sampler:
+    penalty = partial(sampling.penalise, repetition=chosen.repetition)
+    return sampling.sampler(
+        *_filters(chosen),
+        penalty=penalty if chosen.repetition != 1 else None,
+        generator=_generator(chosen),
+    )
+
+
+def _filters(chosen: argparse.Namespace) -> list[sampling.Filter]:
     """The filters that were asked for, one behind the other."""
     filters: list[sampling.Filter] = [
         partial(sampling.apply_temperature, temperature=chosen.temperature)
@@ -316,9 +383,10 @@ def _sampler(chosen: argparse.Namespace) -> sampling.Sampler:
         filters.append(partial(sampling.top_p, p=chosen.top_p))
     if chosen.min_p is not None:
         filters.append(partial(sampling.min_p, share=chosen.min_p))
-    penalty = partial(sampling.penalise, repetition=chosen.repetition)
+    return filters
+
+
+def _generator(chosen: argparse.Namespace) -> torch.Generator:
     generator = torch.Generator()
     generator.seed() if chosen.seed is None else generator.manual_seed(seeds.for_torch(chosen.seed))
-    return sampling.sampler(
-        *filters, penalty=penalty if chosen.repetition != 1 else None, generator=generator
-    )
+    return generator

@@ -50,6 +50,9 @@ class Corpus(Protocol):
     def validation(self, n_tokens: int) -> list[training.Batch]:
         """All that is kept for testing, every token of it once, in rows of at most `n_tokens`."""
 
+    def counted(self) -> Int[Tensor, " tokens"]:
+        """Training text in which n-grams are counted."""
+
     def levels(self) -> dict[str, float]:
         """Losses to compare with, in nats per token: "uniform", "unigram" and "5-gram".
 
@@ -110,13 +113,14 @@ class Told:
             )
         return _in_batches([row[:-1] for row in rows], [row[1:] for row in rows])
 
+    def counted(self) -> Int[Tensor, " tokens"]:
+        ids = self.source.batch(0, 0, 1, N_COUNTED_TOKENS)[0]
+        return ids[ids != self.start]
+
     def levels(self) -> dict[str, float]:
-        counted = self.source.batch(0, 0, 1, N_COUNTED_TOKENS)[0]
         measured = self.source.validation(N_VALIDATION_TEXTS)
         words = [word for told in measured for word in (*told, self.source.END)]
-        levels = _levels(
-            counted[counted != self.start], self.source.encode(words), len(self.vocabulary)
-        )
+        levels = _levels(self.counted(), self.source.encode(words), len(self.vocabulary))
         return levels | {"floor": self.source.floor(measured).per_token}
 
     def bits_per_byte(self, nats: float) -> float:
@@ -185,6 +189,9 @@ class TextFile:
     def validation(self, n_tokens: int) -> list[training.Batch]:
         inputs, targets = self._ids[1][:-1], self._ids[1][1:]
         return _in_batches(list(inputs.split(n_tokens)), list(targets.split(n_tokens)))
+
+    def counted(self) -> Int[Tensor, " tokens"]:
+        return self._ids[0]
 
     def levels(self) -> dict[str, float]:
         return _levels(*self._ids, len(self.vocabulary))

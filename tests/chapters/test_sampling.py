@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from course_utils import attention, decoder, encoder, modern, positions, sampling
 from course_utils.exercises.inputs import integers
+from course_utils.exercises.sampling.KVCache import CacheByJoining
 from course_utils.runs import kernels
 
 VOCABULARY, CONTEXT = 7, 12
@@ -269,6 +270,39 @@ def test_a_text_that_is_changed_in_place_is_noticed(model):
     ids[0, 0] = (ids[0, 0] + 1) % VOCABULARY
     longer = torch.cat((ids, ids[:, :1]), dim=1)
     torch.testing.assert_close(cached(longer), model(longer), rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("cache", [sampling.KVCache, CacheByJoining])
+@pytest.mark.parametrize("kept", [0, 1, 4, 6])
+def test_a_cached_model_can_go_back(model, rows, cache, kept, monkeypatch):
+    monkeypatch.setattr(sampling, "KVCache", cache)
+    ids, cached = integers(rows, 6, below=VOCABULARY), sampling.CachedModel(model, CONTEXT)
+    cached(ids)
+    cached.rewind(kept)
+    new = integers(rows, 3, below=VOCABULARY, seed=1)
+    other = torch.cat((ids[:, :kept], new), dim=1)
+    answer = cached(other)
+    assert answer.shape[1] == 3
+    torch.testing.assert_close(answer, model(other)[:, kept:], rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
+def test_back_at_the_beginning_there_may_be_more_texts(model):
+    ids, cached = integers(3, 4, below=VOCABULARY), sampling.CachedModel(model, CONTEXT)
+    cached(ids[:1])
+    cached.rewind(0)
+    torch.testing.assert_close(cached(ids), model(ids), rtol=1e-5, atol=1e-5)
+
+
+def test_it_cannot_go_back_to_where_it_has_not_been(model):
+    cached = sampling.CachedModel(model, CONTEXT)
+    cached.rewind(0)
+    cached(integers(1, 4, below=VOCABULARY))
+    for n_tokens in (5, -1):
+        with pytest.raises(ValueError, match=f"from 0 to 4, which were read, got {n_tokens}"):
+            cached.rewind(n_tokens)
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from course_utils import attention, decoder, encoder, modern, positions, projection, sampling
+from course_utils import attention, decoder, encoder, modern, positions, projection
 from course_utils.families import builders, comparing, llamas, neox, parity, renaming, rules_llamas
 
 pytest.importorskip("transformers", reason='pip install -e ".[parity]"')
@@ -769,15 +769,6 @@ layout(
 )
 
 
-@pytest.fixture
-def light_anew():
-    """`CachedModel` keeps the `forward` of every class that it has met; a broken one must go."""
-    sampling._light.cache_clear()
-    yield
-    sampling._light.cache_clear()
-
-
-@pytest.mark.usefixtures("light_anew")
 @pytest.mark.parametrize("name", BUGS)
 def test_parity_sees_the_bug(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     case, break_it = BUGS[name]

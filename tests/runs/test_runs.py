@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from course_utils import __main__ as program
 from course_utils import sampling, training
@@ -404,6 +405,61 @@ def test_train_and_sample(which, call, file, runs):
     best = call(*again, "--temperature", 0)[1]
     for only_the_best in (("--top-k", 1), ("--top-p", 1e-9), ("--min-p", 1)):
         assert call(*again, *only_the_best)[1] == best
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("which", ["stories", "text"])
+def test_a_draft_changes_no_greedy_text(which, call, file, runs):
+    name = file if which == "text" else which
+    call("train", "--corpus", name, "--steps", 3)
+    call("train", "--corpus", name, "--steps", 2, "--out", runs / "smaller")
+    best = ("sample", "--run", f"{Path(name).stem}-tiny", "--tokens", 40, "--temperature", 0)
+    status, wanted = call(*best)
+    assert status == 0
+    for draft in ("ngram", "smaller", runs / "smaller"):
+        status, found = call(*best, "--draft", draft)
+        text, _, note = found.rpartition("\n")[0].rpartition("\n")
+        assert status == 0 and text + "\n" == wanted
+        assert 1 <= float(note.removesuffix(" tokens a call of the model")) <= 5
+
+
+@pytest.mark.usefixtures("small")
+def test_a_draft_must_fit(call, file, tmp_path, runs, monkeypatch):
+    call("train", "--corpus", file, "--steps", 1)
+    call("train", "--corpus", "stories", "--steps", 1)
+    shorter = replace(presets.PRESETS["tiny"], block=16)
+    monkeypatch.setitem(presets.PRESETS, "tiny", shorter)
+    call("train", "--corpus", file, "--steps", 1, "--out", runs / "shorter")
+    sample = ("sample", "--run", "bottles-tiny", "--draft")
+    for words, message in [
+        (("nowhere",), "there is no run in"),
+        (("stories-tiny",), "has other tokens than the model"),
+        (("shorter",), "it must read as many tokens as the model, 256, but shorter reads 16"),
+        (("ngram", "--repetition", 1.2), "it cannot guess with --repetition"),
+    ]:
+        status, printed = call(*sample, *words)
+        assert status == 2 and message in printed, (words, printed)
+    file.unlink()
+    status, printed = call(*sample, "ngram")
+    assert status == 2 and "there is no file" in printed
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("parts", ["modern", "gpt2"])
+def test_weights_may_be_kept_in_8_bits(parts, call, file, runs, monkeypatch):
+    preset = replace(presets.PRESETS["tiny"], parts=parts, d_model=64, steps=30)
+    monkeypatch.setitem(presets.PRESETS, "tiny", preset)
+    call("train", "--corpus", file)
+    model, _ = recipes.load(runs / "bottles-tiny")
+    linear = [each for each in model.modules() if isinstance(each, nn.Linear)]
+    best = ("sample", "--prompt", "9 bottles", "--tokens", 30, "--temperature", 0)
+    status, found = call(*best, "--int8")
+    text, note = found.split("int8: ")
+    assert status == 0 and text.startswith("9 bottles") and len(text) > len("9 bottles") + 5
+    saved = sum(3 * each.weight.numel() - 4 * each.out_features for each in linear)
+    if parts == "gpt2":  # the head shares its weights with the embedding, which keeps them
+        saved -= 4 * model.head.weight.numel()
+    assert note.endswith(f" {saved:,} saved\n")
 
 
 @pytest.mark.usefixtures("small")
