@@ -51,6 +51,8 @@ ONE_DEVICE = "the check runs on one device"
 ALL_AS_LONG = "all of them have one entry for each candidate"
 ORDER_OF_AND = "and, or do not mind the order"
 CENTRED_ONCE = "the other factor sums to 0, so a constant added to this one adds nothing"
+ZEROS_ANYWAY = "sums begin at 0 and maxima at minus infinity in any shape that broadcasts"
+ONE_DTYPE = "queries, keys and values have one dtype"
 ANY_DIVISOR = "0 divided by any number is 0"
 SQUARED = "a square is the same for a number and for its negative"
 
@@ -330,6 +332,36 @@ EQUIVALENT: dict[str, dict[str, str]] = {
             LAST_ANYWAY
         ),
         "attention.softmax(logits, dim=-1) → attention.softmax(logits, dim=1)": LOGITS,
+    },
+    "inference.online_softmax_attention": {
+        "total, mixed = (torch.zeros_like(largest), query.new_zeros(*query.shape[:-1], "
+        "value.shape[-1])) → total, mixed = (query.new_zeros(*query.shape[:-1], "
+        "value.shape[-1]), torch.zeros_like(largest))": ZEROS_ANYWAY,
+        "total, mixed = (torch.zeros_like(largest), query.new_zeros(*query.shape[:-1], "
+        "value.shape[-1])) → total, mixed = (torch.zeros_like(largest), "
+        "query.new_zeros(value.shape[-1]))": ZEROS_ANYWAY,
+        "query.new_full((*query.shape[:-1], 1), -math.inf) → "
+        "query.new_full((1,), -math.inf)": ZEROS_ANYWAY,
+        "query.shape[:-1] → query.shape[:0]": ZEROS_ANYWAY,
+        "query.shape[:-1] → query.shape[:0] #2": ZEROS_ANYWAY,
+        "query.new_full((*query.shape[:-1], 1), -math.inf) → "
+        "key.new_full((*query.shape[:-1], 1), -math.inf)": ONE_DTYPE,
+        "query.new_full((*query.shape[:-1], 1), -math.inf) → "
+        "value.new_full((*query.shape[:-1], 1), -math.inf)": ONE_DTYPE,
+        "query.new_zeros(*query.shape[:-1], value.shape[-1]) → "
+        "key.new_zeros(*query.shape[:-1], value.shape[-1])": ONE_DTYPE,
+        "query.new_zeros(*query.shape[:-1], value.shape[-1]) → "
+        "value.new_zeros(*query.shape[:-1], value.shape[-1])": ONE_DTYPE,
+        "for keys, values in zip(key.split(block, 2), value.split(block, 2), strict=True): → "
+        "for keys, values in zip(key.split(block, 2), value.split(block, 2)):": EQUAL_LENGTHS,
+        "zip(key.split(block, 2), value.split(block, 2), strict=True) → "
+        "zip(key.split(block, 2), value.split(block, 2), strict=False)": EQUAL_LENGTHS,
+        "key.split(block, 2) → key.split(block, -2)": FOUR_AXES,
+        "value.split(block, 2) → value.split(block, -2)": FOUR_AXES,
+        "before, largest = (largest, torch.maximum(largest, scores.amax(-1, keepdim=True))) → "
+        "before, largest = (largest, torch.maximum(scores.amax(-1, keepdim=True), "
+        "largest))": "a maximum does not mind the order",
+        "query.shape[-1] → key.shape[-1]": "queries and keys have the same size",
     },
     "inference.leftover": {
         "missing / missing.sum() if missing.any() else target → "

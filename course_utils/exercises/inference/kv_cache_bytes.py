@@ -56,7 +56,7 @@ def cases() -> list[Case]:
         case("eight bytes a number", 5, 3, 4, 6, n_rows=1, bytes_each=8, point=number),
         case("texts and two bytes", 3, 4, 6, 10, n_rows=7, bytes_each=2, point=number),
         case("Llama 2 70B", 80, 8, 128, 4096, n_rows=1, bytes_each=2, point=whole),
-        case("far too large", 127, 63, 129, 1_000_003, n_rows=1023, bytes_each=4, point=whole),
+        case("far too large", 127, 63, 129, 1_000_000_007, n_rows=1023, bytes_each=4, point=whole),
     ]
 
 

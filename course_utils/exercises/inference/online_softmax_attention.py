@@ -7,8 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils import _pytree
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.overrides import TorchFunctionMode
 
 from course_utils.exercises import inputs, points
 from course_utils.exercises.exercise import Case, Exercise, Part, Wrong
@@ -29,20 +28,23 @@ exercise = Exercise(
 )
 
 
+Given = tuple[Tensor, Tensor, Tensor]
+"""Query, key and value."""
+
+
 def _by_torch(query: Tensor, key: Tensor, value: Tensor, block: int) -> Tensor:
     return F.scaled_dot_product_attention(query, key, value)
 
 
 @exercise.cases
 def cases() -> list[Case]:
-    def case(
-        title: str, query: Tensor, key: Tensor, value: Tensor, block: int, point: str = ""
-    ) -> Case:
+    def case(title: str, given: Given, block: int, point: str = "") -> Case:
+        query, key, value = given
         arguments = {"query": query, "key": key, "value": value, "block": block}
         call = f"online_softmax_attention(query, key, value, {block})"
         return Case(title, arguments, _by_torch, shown=call, point=point)
 
-    def sizes(*shape: int, d_value: int = 0, scale: float = 1.0, **more: Any) -> tuple:
+    def sizes(*shape: int, d_value: int = 0, scale: float = 1.0, **more: Any) -> Given:
         """Batch, heads, queries, keys, d_head."""
         batch, heads, n_query, n_key, d_head = shape
         return (
@@ -74,43 +76,44 @@ def cases() -> list[Case]:
     )
     widths = "Values may have another size than keys: what is mixed has theirs, the scale has not."
     return [
-        case("one block is enough", *sizes(1, 1, 2, 3, 3), 3),
-        case("two blocks", *sizes(1, 1, 2, 4, 3), 2),
-        case("four blocks", query, key, value, 3),
-        case("key by key", query, key, value, 1),
-        case("more rows and heads", *sizes(3, 2, 5, 8, 6), 4),
-        case("a shorter last block", query, key, value, 5, last),
-        case("one key in the last block", *sizes(2, 3, 4, 7, 5), 3, last),
-        case("a block longer than the text", *sizes(2, 1, 3, 5, 2), 50, last),
-        case("values of another size", *sizes(2, 2, 3, 8, 5, d_value=7), 3, widths),
-        case("one query, as in generation", *sizes(2, 3, 1, 9, 4), 4, points.AXIS_OF_ONE),
-        case("more queries than keys", *sizes(1, 2, 9, 4, 3), 2),
-        case("one key", *sizes(2, 2, 3, 1, 4), 2, points.AXIS_OF_ONE),
-        case("all sizes equal", *sizes(4, 4, 4, 4, 4), 2, points.EQUAL_SIZES),
-        case("scores that rise", aligned, steps, value[:, :1], 3, later),
-        case("scores that rise, steeply", 4 * aligned, steps, value[:, :1], 5, later),
-        case("scores that fall", aligned, steps.flip(2), value[:, :1], 3, earlier),
-        case("both, by head", 3 * query, rising, value, 4, later),
-        case("equal scores", 0 * query, key, value, 5),
-        case("large scores", *sizes(1, 2, 4, 10, 6, scale=15.0), 4, large),
-        case("low scores", 20 * aligned, steps - 30, value[:, :1], 5, low),
+        case("one block is enough", sizes(1, 1, 2, 3, 3), 3),
+        case("two blocks", sizes(1, 1, 2, 4, 3), 2),
+        case("four blocks", (query, key, value), 3),
+        case("key by key", (query, key, value), 1),
+        case("more rows and heads", sizes(3, 2, 5, 8, 6), 4),
+        case("a shorter last block", (query, key, value), 5, last),
+        case("one key in the last block", sizes(2, 3, 4, 7, 5), 3, last),
+        case("a block longer than the text", sizes(2, 1, 3, 5, 2), 50, last),
+        case("values of another size", sizes(2, 2, 3, 8, 5, d_value=7), 3, widths),
+        case("one query, as in generation", sizes(2, 3, 1, 9, 4), 4, points.AXIS_OF_ONE),
+        case("more queries than keys", sizes(1, 2, 9, 4, 3), 2),
+        case("one key", sizes(2, 2, 3, 1, 4), 2, points.AXIS_OF_ONE),
+        case("all sizes equal", sizes(4, 4, 4, 4, 4), 2, points.EQUAL_SIZES),
+        case("scores that rise", (aligned, steps, value[:, :1]), 3, later),
+        case("scores that rise, steeply", (4 * aligned, steps, value[:, :1]), 5, later),
+        case("scores that fall", (aligned, steps.flip(2), value[:, :1]), 3, earlier),
+        case("both, by head", (3 * query, rising, value), 4, later),
+        case("equal scores", (0 * query, key, value), 5),
+        case("large scores", sizes(1, 2, 4, 10, 6, scale=15.0), 4, large),
+        case("low scores", (20 * aligned, steps - 30, value[:, :1]), 5, low),
         case(
             "a transposed view",
-            *map(_in_another_order, sizes(2, 3, 5, 6, 4)),
+            _in_another_order(sizes(2, 3, 5, 6, 4)),
             4,
             points.OTHER_ORDER,
         ),
-        case("float64", *sizes(2, 1, 3, 7, 4, dtype=torch.float64), 3, points.FLOAT64),
-        case("bfloat16", *sizes(1, 2, 3, 6, 4, dtype=torch.bfloat16), 4, points.SAME_DTYPE),
+        case("float64", sizes(2, 1, 3, 7, 4, dtype=torch.float64), 3, points.FLOAT64),
+        case("bfloat16", sizes(1, 2, 3, 6, 4, dtype=torch.bfloat16), 4, points.SAME_DTYPE),
     ]
 
 
-def _in_another_order(tensor: Tensor) -> Tensor:
+def _in_another_order(given: Given) -> Given:
     """The same numbers, in memory token by token, as `split_heads` leaves them."""
-    return tensor.transpose(1, 2).contiguous().transpose(1, 2)
+    query, key, value = (one.transpose(1, 2).contiguous().transpose(1, 2) for one in given)
+    return query, key, value
 
 
-class Held(TorchDispatchMode):
+class Held(TorchFunctionMode):
     """How many numbers are held at once, at most, in tensors made while this is on."""
 
     def __init__(self) -> None:
@@ -119,12 +122,11 @@ class Held(TorchDispatchMode):
         self.fused = False
         self._made: list[weakref.ref[Tensor]] = []
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        self.fused |= "scaled_dot_product" in str(func)
-        for made in _pytree.tree_leaves(result):
-            if isinstance(made, Tensor):
-                self._made.append(weakref.ref(made))
+        self.fused |= func is F.scaled_dot_product_attention
+        made = result if isinstance(result, tuple | list) else [result]
+        self._made += [weakref.ref(one) for one in made if isinstance(one, Tensor)]
         alive = [tensor for tensor in (ref() for ref in self._made) if tensor is not None]
         self._made = [weakref.ref(tensor) for tensor in alive]
         rooms = {tensor.untyped_storage().data_ptr(): tensor for tensor in alive}
@@ -216,7 +218,7 @@ def rescales_nothing(query, key, value, block):
     "can only be added where the same number was subtracted: keep a running maximum."
 )
 def max_per_block_only(query, key, value, block):
-    total, mixed = 0.0, 0.0
+    total = mixed = torch.zeros(())
     for scores, values in _blocks(query, key, value, block):
         weights = (scores - scores.amax(-1, keepdim=True)).exp()
         total, mixed = total + weights.sum(-1, keepdim=True), mixed + weights @ values
@@ -271,7 +273,7 @@ def starts_at_zero(query, key, value, block):
     "far, and rescale both sums when it grows."
 )
 def no_maximum(query, key, value, block):
-    total, mixed = 0.0, 0.0
+    total = mixed = torch.zeros(())
     for scores, values in _blocks(query, key, value, block):
         total, mixed = total + scores.exp().sum(-1, keepdim=True), mixed + scores.exp() @ values
     return mixed / total
@@ -286,6 +288,30 @@ def drops_the_rest(query, key, value, block):
     return _in_blocks(query, key[:, :, :whole], value[:, :, :whole], block)
 
 
+@exercise.mistake(
+    "You compare every block's largest score with minus infinity, because the running maximum is "
+    "never kept: `largest = newer` at the end of the loop. So all that was added before is lost."
+)
+def maximum_not_kept(query, key, value, block):
+    last = (key.shape[2] - 1) // block * block
+    return _in_blocks(query, key[:, :, last:], value[:, :, last:], block)
+
+
+@exercise.mistake(
+    "You take one maximum for all queries. Where the scores of another query are far lower, every "
+    "exp is 0, and 0 / 0 is NaN. Each query has its own: `amax(-1, keepdim=True)`."
+)
+def one_maximum_for_all(query, key, value, block):
+    total, mixed, largest = 0, 0, query.new_full((), -math.inf)
+    for scores, values in _blocks(query, key, value, block):
+        newer = torch.maximum(largest, scores.max())
+        shrink, weights = (largest - newer).exp(), (scores - newer).exp()
+        total = total * shrink + weights.sum(-1, keepdim=True)
+        mixed = mixed * shrink + weights @ values
+        largest = newer
+    return mixed / total
+
+
 @exercise.mistake("You return from inside the loop: only the first block of keys is looked at.")
 def first_block_only(query, key, value, block):
     return _in_blocks(query, key[:, :, :block], value[:, :, :block], block)
@@ -296,14 +322,15 @@ def first_block_only(query, key, value, block):
     "they shrink: exp(older - newer)."
 )
 def shrinks_upside_down(query, key, value, block):
-    largest = total = mixed = None
-    for scores, values in _blocks(query, key, value, block):
-        highest = scores.amax(-1, keepdim=True)
-        newer = highest if largest is None else torch.maximum(largest, highest)
-        weights = (scores - newer).exp()
-        grow = 0.0 if largest is None else (newer - largest).exp()
-        total = weights.sum(-1, keepdim=True) + (0.0 if total is None else total * grow)
-        mixed = weights @ values + (0.0 if mixed is None else mixed * grow)
+    (scores, values), *others = _blocks(query, key, value, block)
+    largest = scores.amax(-1, keepdim=True)
+    weights = (scores - largest).exp()
+    total, mixed = weights.sum(-1, keepdim=True), weights @ values
+    for scores, values in others:
+        newer = torch.maximum(largest, scores.amax(-1, keepdim=True))
+        grow, weights = (newer - largest).exp(), (scores - newer).exp()
+        total = total * grow + weights.sum(-1, keepdim=True)
+        mixed = mixed * grow + weights @ values
         largest = newer
     return mixed / total
 
@@ -329,17 +356,14 @@ def online_from_the_first_block(query, key, value, block):
 @exercise.alternative
 def online_by_logsumexp(query, key, value, block):
     """Two results that are divided already are mixed by the shares of their sums."""
-    out = logsum = None
-    for keys, values in zip(
-        torch.split(key, block, -2), torch.split(value, block, -2), strict=True
-    ):
+    out = torch.zeros((), dtype=query.dtype)
+    logsum = torch.full((), -math.inf, dtype=query.dtype)
+    pieces = torch.split(key, block, -2), torch.split(value, block, -2)
+    for keys, values in zip(*pieces, strict=True):
         scores = torch.einsum("bhqd,bhkd->bhqk", query * query.shape[-1] ** -0.5, keys)
-        here, mixed = scores.logsumexp(-1, keepdim=True), scores.softmax(-1) @ values
-        if out is None:
-            out, logsum = mixed, here
-            continue
+        here = scores.logsumexp(-1, keepdim=True)
         both = torch.logaddexp(logsum, here)
-        out = out * torch.exp(logsum - both) + mixed * torch.exp(here - both)
+        out = out * torch.exp(logsum - both) + scores.softmax(-1) @ values * torch.exp(here - both)
         logsum = both
     return out
 
@@ -366,7 +390,7 @@ def online_divided_every_time(query, key, value, block):
 def online_with_ones_beside_the_values(query, key, value, block):
     """The sum of the weights is one more value, which is always 1."""
     value = torch.cat((value, torch.ones_like(value[..., :1])), dim=-1)
-    largest, sums = torch.tensor(-math.inf, dtype=query.dtype), 0
+    largest, sums = torch.tensor(-math.inf, dtype=query.dtype), torch.zeros_like(value[:, :, :1])
     while key.shape[2]:
         keys, key = key[:, :, :block], key[:, :, block:]
         values, value = value[:, :, :block], value[:, :, block:]

@@ -60,6 +60,13 @@ def adds_both(flops, n_bytes, peak, bandwidth):
     return flops / peak + n_bytes / bandwidth
 
 
+@exercise.mistake(
+    "You take the mean of both times. The step is over when the slower of both is done: `max`."
+)
+def mean_of_both(flops, n_bytes, peak, bandwidth):
+    return (flops / peak + n_bytes / bandwidth) / 2
+
+
 @exercise.mistake("You take the shorter time. The step is over when the slower of both is done.")
 def the_shorter(flops, n_bytes, peak, bandwidth):
     return min(flops / peak, n_bytes / bandwidth)
