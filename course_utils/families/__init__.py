@@ -1,11 +1,12 @@
-"""Models of others, composed of our parts, with their trained weights: GPT-2, BERT, Llama and kin.
+"""Models of others, composed of our parts, with their trained weights: GPT-2, BERT, Llama, T5 …
 
-To read in this order: `builders`, `llamas` and `neox` (what they are made of), `renaming` and
-`rules_llamas` (their names and ours), `loading`, `comparing` and `parity` (the same numbers as
-theirs, by the cases in `cases_*`). `sentence_encoder` is a trained one, `pretrained` has the models
-that the course ships.
+To read in this order: `builders`, `llamas`, `neox`, `t5s` and `barts` (what they are made of),
+`cached` (how one goes on that reads a source), `renaming` and `rules_*` (their names and ours),
+`loading`, `comparing` and `parity` (the same numbers as theirs, by the cases in `cases_*`).
+`sentence_encoder` is a trained one, `pretrained` has the models that the course ships.
 """
 
+from course_utils.families.barts import bart, bart_body
 from course_utils.families.builders import (
     Bert,
     MaskedLanguageModel,
@@ -13,15 +14,20 @@ from course_utils.families.builders import (
     bert_masked,
     gpt2,
 )
+from course_utils.families.cached import CachedSeq2Seq
 from course_utils.families.llamas import gpt_oss, llama, mistral, mixtral, qwen3
 from course_utils.families.loading import load
 from course_utils.families.neox import gpt_neox
 from course_utils.families.sentence_encoder import SentenceEncoder, minilm, minilm_folder
+from course_utils.families.t5s import t5
 
 __all__ = [
     "Bert",
+    "CachedSeq2Seq",
     "MaskedLanguageModel",
     "SentenceEncoder",
+    "bart",
+    "bart_body",
     "bert",
     "bert_masked",
     "gpt2",
@@ -34,4 +40,5 @@ __all__ = [
     "mistral",
     "mixtral",
     "qwen3",
+    "t5",
 ]

@@ -23,6 +23,7 @@ SAVED = {
     "bert_masked": transformers.BertForMaskedLM,
 }
 NEWER = ["llama", "mistral", "mixtral", "qwen3", "gpt_oss", "gpt_neox", "gpt_neox_in_turn"]
+SEQ2SEQ = ["t5", "t5_gated", "bart"]
 
 
 def save(name: str, folder: Path, **options: object) -> comparing.Case:
@@ -46,7 +47,7 @@ def same(model: nn.Module, case: comparing.Case) -> bool:
     return all(torch.equal(one, other) for one, other in zip(wanted, found, strict=True))
 
 
-@pytest.mark.parametrize("name", [*SAVED, *NEWER])
+@pytest.mark.parametrize("name", [*SAVED, *NEWER, *SEQ2SEQ])
 def test_a_folder_is_loaded(name: str, tmp_path: Path) -> None:
     case = save(name, tmp_path)
     model = families.load(tmp_path)
@@ -55,7 +56,7 @@ def test_a_folder_is_loaded(name: str, tmp_path: Path) -> None:
     assert same(families.load(str(tmp_path)), case)
 
 
-@pytest.mark.parametrize("name", [*SAVED, *NEWER])
+@pytest.mark.parametrize("name", [*SAVED, *NEWER, *SEQ2SEQ])
 def test_weights_may_be_spread_over_files(name: str, tmp_path: Path) -> None:
     case = save(name, tmp_path, max_shard_size="10KB")
     assert len(list(tmp_path.glob("*.safetensors"))) > 2
@@ -338,6 +339,10 @@ NEEDED = {
     "qwen3": f"{LLAMA} head_dim",
     "gpt_oss": f"{LLAMA} head_dim sliding_window num_local_experts num_experts_per_tok",
     "gpt_neox": LLAMA.replace("rms", "layer"),
+    "t5": "d_model d_kv d_ff num_heads num_layers vocab_size layer_norm_epsilon"
+    " relative_attention_num_buckets",
+    "bart": "d_model vocab_size max_position_embeddings encoder_layers encoder_attention_heads"
+    " encoder_ffn_dim decoder_layers decoder_attention_heads decoder_ffn_dim",
 }
 
 
@@ -645,3 +650,102 @@ def test_a_variant_of_llama_that_is_not_built_is_refused(
     save(name, tmp_path)
     configured(tmp_path, **setting)
     assert f"config.json says {said}" in refusal(tmp_path)
+
+
+# --- T5 and BART ---------------------------------------------------------------------------------
+
+
+def assert_they_write_the_same(ours: nn.Module, folder: Path) -> None:
+    theirs = transformers.AutoModelForSeq2SeqLM.from_pretrained(folder).eval()
+    source, target = comparing.token_ids(5, 11), comparing.token_ids(6)
+    with torch.no_grad():
+        wanted = theirs(source, decoder_input_ids=target).logits
+        torch.testing.assert_close(ours(source, target), wanted, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+@pytest.mark.parametrize("older", [False, True])
+def test_the_head_of_t5_is_its_embedding_or_has_weights_of_its_own(
+    older: bool, scaled: bool, tmp_path: Path
+) -> None:
+    """transformers 5 says in another place than older files which of both it is."""
+    case = save("t5" if scaled else "t5_gated", tmp_path)
+    if older:
+        configured(tmp_path, scale_decoder_outputs=None, tie_word_embeddings=scaled)
+    ours = families.load(tmp_path)
+    assert (ours.head.weight is ours.embed.tokens.weight) == scaled
+    assert same(ours, case)
+    assert_they_write_the_same(ours, tmp_path)
+
+
+def test_an_older_file_of_t5_is_read(tmp_path: Path) -> None:
+    """It says less, and it has a bias that nothing used."""
+    config = transformers.T5Config(
+        vocab_size=comparing.VOCABULARY, d_model=24, d_kv=5, d_ff=40, num_layers=2, num_heads=4
+    )
+    theirs = comparing.randomise(transformers.T5ForConditionalGeneration(config))
+    theirs.save_pretrained(tmp_path)
+    said = ("num_decoder_layers", "relative_attention_max_distance", "feed_forward_proj")
+    configured(tmp_path, **dict.fromkeys((*said, "tie_word_embeddings", "scale_decoder_outputs")))
+    name, table = "layer.1.EncDecAttention.relative_attention_bias.weight", torch.ones(32, 4)
+    change(tmp_path, {f"decoder.block.0.{name}": table})
+    ours = families.load(tmp_path)
+    source, target = comparing.token_ids(5, 200), comparing.token_ids(6, 150)
+    with torch.no_grad():
+        wanted = theirs.eval()(source, decoder_input_ids=target).logits
+        torch.testing.assert_close(ours(source, target), wanted, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_embeddings_of_bart_may_be_scaled(scaled: bool, tmp_path: Path) -> None:
+    save("bart", tmp_path)
+    configured(tmp_path, scale_embedding=scaled)
+    assert_they_write_the_same(families.load(tmp_path), tmp_path)
+
+
+def test_a_file_of_barts_body_gets_its_head(tmp_path: Path) -> None:
+    case = save("bart", tmp_path)
+    case.theirs.model.save_pretrained(tmp_path)
+    change(tmp_path, {"encoder.version": torch.ones(1)})
+    ours = families.load(tmp_path)
+    change(tmp_path, {}, remove=("encoder.version",))
+    assert ours.head.weight is ours.embed.tokens.weight and ours.head.bias is None
+    assert_they_write_the_same(ours, tmp_path)
+
+
+def test_every_copy_of_an_embedding_must_be_the_same(tmp_path: Path) -> None:
+    case = save("bart", tmp_path)
+    shared = load_file(tmp_path / "model.safetensors")["model.shared.weight"]
+    copies = {
+        f"model.{part}.embed_tokens.weight": shared.clone() for part in ("encoder", "decoder")
+    }
+    change(tmp_path, copies | {"lm_head.weight": shared.clone()})
+    assert same(families.load(tmp_path), case)
+    change(tmp_path, {"model.decoder.embed_tokens.weight": shared + 1})
+    assert "two different tensors would become encoder.embed.tokens.weight" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("weight", [torch.tensor(1.0), torch.ones(16, 24), torch.ones(24)])
+def test_places_of_bart_in_another_shape_are_named(weight: torch.Tensor, tmp_path: Path) -> None:
+    save("bart", tmp_path)
+    change(tmp_path, {"model.encoder.embed_positions.weight": weight})
+    assert "encoder.embed" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "setting"),
+    [
+        ("t5", {"feed_forward_proj": "gated-silu"}),
+        ("t5_gated", {"feed_forward_proj": "gelu"}),
+        ("bart", {"activation_function": "relu"}),
+        ("bart", {"normalize_before": True}),
+        ("bart", {"add_final_layer_norm": True}),
+    ],
+)
+def test_a_variant_of_t5_or_bart_that_is_not_built_is_refused(
+    name: str, setting: dict, tmp_path: Path
+) -> None:
+    save(name, tmp_path)
+    configured(tmp_path, **setting)
+    ((key, value),) = setting.items()
+    assert f"config.json says {key} = {value!r}; " in refusal(tmp_path)

@@ -52,7 +52,10 @@ def test_no_parameter_has_the_value_that_a_new_model_has(name: str) -> None:
 def test_every_parameter_of_ours_is_compared(name: str) -> None:
     case = parity.CASES[name]()
     _, gradients = comparing.answer(case.ours, case.ask_ours, case.inputs, torch.float32)
-    assert {name for name, _ in case.ours.named_parameters()} <= gradients.keys()
+    trained = {name for name, each in case.ours.named_parameters() if each.requires_grad}
+    assert trained <= gradients.keys()
+    frozen = {name for name, _ in case.ours.named_parameters()} - trained
+    assert frozen == ({"head.bias"} if name == "bart" else set())
 
 
 def test_a_difference_is_not_hidden_by_not_a_number() -> None:
@@ -74,6 +77,12 @@ NEWER = {
     decoder: ("causal_mask", "GPT"),
     positions: ("apply_rope", "rope_angles"),
 }
+SEQ2SEQ = {
+    attention: ("split_heads", "merge_heads", "softmax", "project_qkv", "MultiHeadAttention"),
+    encoder: ("residual_step", "TransformerBlock", "Encoder"),
+    decoder: ("causal_mask", "DecoderBlock", "Seq2Seq"),
+    projection: ("linear", "embed"),
+}
 GROUPED = ("rms_norm", "RMSNorm", "repeat_kv", "Rotary")
 PARTS_OF = {
     "gpt2": OLDER,
@@ -81,6 +90,10 @@ PARTS_OF = {
     | {modern: (*GROUPED, "sliding_window_mask", "GroupedAttention", "swiglu", "SwiGLU")},
     "mixtral": NEWER | {modern: (*GROUPED, "route", "swiglu", "SwiGLU", "MixtureOfExperts")},
     "gpt_oss": NEWER | {modern: (*GROUPED, "sliding_window_mask", "route", "SinkAttention")},
+    "t5": SEQ2SEQ | {modern: ("rms_norm", "RMSNorm"), positions: ("relative_bias",)},
+    "bart": SEQ2SEQ
+    | {encoder: ("layer_norm", "feed_forward", "residual_step", "TransformerBlock", "Encoder")}
+    | {positions: ("add_positions",)},
 }
 
 
@@ -117,9 +130,9 @@ def test_a_command_prints_the_table(
     assert run_command(monkeypatch) == 0
     printed = capsys.readouterr().out
     rows = [line for line in printed.splitlines() if line.endswith("  yes")]
-    assert len(rows) >= 26
+    assert len(rows) >= 30
     assert all("1e-05" in row or "1e-12" in row for row in rows)
-    for model in "BERT Llama Mistral Mixtral Qwen3 gpt-oss GPT-NeoX".split():
+    for model in "BERT Llama Mistral Mixtral Qwen3 gpt-oss GPT-NeoX T5 BART".split():
         assert f"Hugging Face {model} " in printed
 
 
