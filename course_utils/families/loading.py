@@ -13,7 +13,17 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from course_utils.families import barts, llamas, neox, renaming, rules_llamas, rules_seq2seq, t5s
+from course_utils.families import (
+    barts,
+    llamas,
+    neox,
+    renaming,
+    rules_llamas,
+    rules_seq2seq,
+    rules_vision,
+    t5s,
+    vision,
+)
 from course_utils.families.builders import bert, bert_masked, gpt2
 from course_utils.families.config import Config
 
@@ -38,6 +48,9 @@ FAMILIES: dict[str, Family] = {
     "T5ForConditionalGeneration": (t5s.t5, _always(rules_seq2seq.T5)),
     "BartForConditionalGeneration": (barts.bart, _always(rules_seq2seq.BART)),
     "BartModel": (barts.bart_body, _always(rules_seq2seq.BART)),
+    "ViTModel": (vision.vit, _always(rules_vision.VIT)),
+    "ViTForImageClassification": (vision.vit_classifier, _always(rules_vision.VIT_CLASSIFIER)),
+    "CLIPModel": (vision.clip, _always(rules_vision.CLIP)),
 }
 INDEX = "model.safetensors.index.json"
 # Some place the same weights in another layout beside them, such as consolidated.safetensors.

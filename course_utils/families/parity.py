@@ -6,7 +6,13 @@ asks both the same, and compares outputs and gradients, and what is read on from
 
 from collections.abc import Callable, Iterator
 
-from course_utils.families import cases_bert, cases_llamas, cases_seq2seq, cases_torch
+from course_utils.families import (
+    cases_bert,
+    cases_llamas,
+    cases_seq2seq,
+    cases_torch,
+    cases_vision,
+)
 from course_utils.families.comparing import Case, Comparison, compare
 
 CASES: dict[str, Callable[[], Case]] = {
@@ -30,6 +36,9 @@ CASES: dict[str, Callable[[], Case]] = {
     "t5": cases_seq2seq.t5,
     "t5_gated": cases_seq2seq.t5_gated,
     "bart": cases_seq2seq.bart,
+    "vit": cases_vision.vit,
+    "vit_classifier": cases_vision.vit_classifier,
+    "clip": cases_vision.clip,
     "minilm": cases_bert.minilm,
 }
 

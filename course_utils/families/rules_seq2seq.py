@@ -108,5 +108,5 @@ BART: Rules = (
         ours="",
     ),
     Rule(r"lm_head\.weight", ("head.weight",)),
-    Rule(r"final_logits_bias", ("head.bias",), stacked=True),  # [1, vocabulary] there
+    Rule(r"final_logits_bias", ("head.bias",), flattened=0),  # [1, vocabulary] there
 )

@@ -26,6 +26,7 @@ from course_utils.families import (
     rules_llamas,
     rules_seq2seq,
     t5s,
+    vision,
 )
 
 pytest.importorskip("transformers", reason='pip install -e ".[parity]"')
@@ -1088,6 +1089,171 @@ replaced("pre-norm in BART", "bart", encoder, "residual_step")(_swapped)
 @replaced("GELU with tanh in BART", "bart", encoder, "gelu")
 def _(x):
     return nn.functional.gelu(x, approximate="tanh")
+
+
+# --- ViT -----------------------------------------------------------------------------------------
+
+
+def cut(name: str, case: str, order: tuple[int, ...]) -> None:
+    """Put a bug on the list: the axes of patches stand in another order."""
+
+    def wrong(images: Tensor, size: int) -> Tensor:
+        axes = images.unflatten(3, (-1, size)).unflatten(2, (-1, size))
+        return axes.permute(*order).flatten(3).flatten(1, 2)
+
+    replaced(name, case, vision, "patchify")(wrong)
+
+
+cut("patches column by column", "vit", (0, 4, 2, 1, 3, 5))
+cut("pixels of a patch column by column", "vit", (0, 2, 4, 1, 5, 3))
+cut("channels of a patch are its last axis", "vit_classifier", (0, 2, 4, 3, 5, 1))
+
+
+@replaced("patches are cut from a row of all pixels", "vit", vision, "patchify")
+def _(images, size):
+    return images.reshape(len(images), -1, images.shape[1] * size**2)
+
+
+def embedded(name: str, case: str, wrong: Callable[[Any, Tensor, Tensor], Tensor]) -> None:
+    """Put a bug on the list: tokens are made of patches, and of the one for all, otherwise."""
+
+    def forward(self: Any, images: Tensor) -> Tensor:
+        patches = self.patches(vision.patchify(images, self.patch))
+        return wrong(self, self.whole.expand(len(patches), 1, -1), patches)
+
+    replaced(name, case, vision.ImageEmbedding, "forward")(forward)
+
+
+embedded(
+    "the token for the whole stands behind the patches",
+    "vit_classifier",
+    lambda self, whole, patches: self.norm(self.positions(torch.cat((patches, whole), 1))),
+)
+embedded(
+    "places count from the first patch",
+    "vit",
+    lambda self, whole, patches: self.norm(torch.cat((whole, self.positions(patches)), 1)),
+)
+embedded(
+    "the token for the whole is the mean of the patches",
+    "vit",
+    lambda self, whole, patches: self.norm(
+        self.positions(torch.cat((patches.mean(1, True) + 0 * whole, patches), 1))
+    ),
+)
+embedded(
+    "places of patches forgotten",
+    "vit_classifier",
+    lambda self, whole, patches: self.norm(torch.cat((self.positions(whole), patches), 1)),
+)
+embedded(
+    "CLIP's pictures without their first norm",
+    "clip",
+    lambda self, whole, patches: self.positions(torch.cat((whole, patches), 1)),
+)
+embedded(
+    "CLIP's places behind the first norm",
+    "clip",
+    lambda self, whole, patches: self.positions(self.norm(torch.cat((whole, patches), 1))),
+)
+
+
+@replaced(
+    "the mean of all tokens is classified", "vit_classifier", vision.ImageClassifier, "forward"
+)
+def _(self, images):
+    return self.head(self.encoder(images).mean(1))
+
+
+@replaced("the last patch is classified", "vit_classifier", vision.ImageClassifier, "forward")
+def _(self, images):
+    return self.head(self.encoder(images)[:, -1])
+
+
+@replaced("patches look at earlier ones only", "vit_classifier", encoder.Encoder, "forward")
+def _(self, ids, mask=None):
+    x = self.embed(ids)
+    for block in self.blocks:
+        x = block(x, decoder.causal_mask(x.shape[1]))
+    return self.norm(x)
+
+
+@replaced("no last norm in ViT", "vit_classifier", encoder.Encoder, "forward")
+def _(self, ids, mask=None):
+    x = self.embed(ids)
+    for block in self.blocks:
+        x = block(x)
+    return x
+
+
+@replaced("GELU with tanh in ViT", "vit", encoder, "gelu")
+def _(x):
+    return nn.functional.gelu(x, approximate="tanh")
+
+
+replaced("post-norm in ViT", "vit", encoder, "residual_step")(_swapped)
+
+
+# --- CLIP ----------------------------------------------------------------------------------------
+
+replaced("the usual GELU in CLIP", "clip", vision, "quick_gelu")(nn.functional.gelu)
+replaced("SiLU in CLIP", "clip", vision, "quick_gelu")(nn.functional.silu)
+
+
+@replaced("texts are read both ways", "clip", decoder.GPT, "forward")
+def _(self, ids):
+    x = self.embed(ids)
+    for block in self.blocks:
+        x = block(x)
+    return self.head(self.norm(x))
+
+
+def ends(name: str, where: Callable[[Tensor], Tensor]) -> None:
+    """Put a bug on the list: the vector of a text is that of another token."""
+
+    def embed_texts(self: Any, ids: Tensor) -> Tensor:
+        states = self.texts(ids)
+        rows = torch.arange(len(ids))
+        return nn.functional.normalize(states[rows, where(ids == self.end_id)], dim=-1)
+
+    replaced(name, "clip", vision.CLIP, "embed_texts")(embed_texts)
+
+
+ends("the last token is the text", lambda ends: torch.full((len(ends),), ends.shape[1] - 1))
+ends("the first token is the text", lambda ends: torch.zeros(len(ends), dtype=torch.long))
+ends("the last end is the text", lambda ends: ends.shape[1] - 1 - ends.flip(1).int().argmax(1))
+ends("the token before the end is the text", lambda ends: ends.int().argmax(1) - 1)
+
+
+def scored(name: str, score: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
+    """Put a bug on the list: the scores of pictures and texts are others."""
+
+    def forward(self: Any, images: Tensor, ids: Tensor) -> Tensor:
+        return score(self.embed_images(images), self.embed_texts(ids), self.log_scale)
+
+    replaced(name, "clip", vision.CLIP, "forward")(forward)
+
+
+scored("the scale is its own logarithm", lambda images, texts, scale: scale * images @ texts.T)
+scored("no scale of the cosines", lambda images, texts, scale: images @ texts.T + 0 * scale)
+scored(
+    "no gradient to the scale", lambda images, texts, scale: scale.detach().exp() * images @ texts.T
+)
+
+
+@replaced("pictures are not brought to length 1", "clip", vision.CLIP, "embed_images")
+def _(self, images):
+    return self.image_head(self.images(images)[:, 0])
+
+
+@replaced("pictures are normalised before they are mapped", "clip", vision.CLIP, "embed_images")
+def _(self, images):
+    return self.image_head(nn.functional.normalize(self.images(images)[:, 0], dim=-1))
+
+
+@replaced("the mean of the patches is the picture", "clip", vision.CLIP, "embed_images")
+def _(self, images):
+    return nn.functional.normalize(self.image_head(self.images(images)[:, 1:].mean(1)), dim=-1)
 
 
 @pytest.fixture

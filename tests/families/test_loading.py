@@ -24,6 +24,7 @@ SAVED = {
 }
 NEWER = ["llama", "mistral", "mixtral", "qwen3", "gpt_oss", "gpt_neox", "gpt_neox_in_turn"]
 SEQ2SEQ = ["t5", "t5_gated", "bart"]
+PICTURES = ["vit", "vit_classifier", "clip"]
 
 
 def save(name: str, folder: Path, **options: object) -> comparing.Case:
@@ -47,7 +48,7 @@ def same(model: nn.Module, case: comparing.Case) -> bool:
     return all(torch.equal(one, other) for one, other in zip(wanted, found, strict=True))
 
 
-@pytest.mark.parametrize("name", [*SAVED, *NEWER, *SEQ2SEQ])
+@pytest.mark.parametrize("name", [*SAVED, *NEWER, *SEQ2SEQ, *PICTURES])
 def test_a_folder_is_loaded(name: str, tmp_path: Path) -> None:
     case = save(name, tmp_path)
     model = families.load(tmp_path)
@@ -56,7 +57,7 @@ def test_a_folder_is_loaded(name: str, tmp_path: Path) -> None:
     assert same(families.load(str(tmp_path)), case)
 
 
-@pytest.mark.parametrize("name", [*SAVED, *NEWER, *SEQ2SEQ])
+@pytest.mark.parametrize("name", [*SAVED, *NEWER, *SEQ2SEQ, *PICTURES])
 def test_weights_may_be_spread_over_files(name: str, tmp_path: Path) -> None:
     case = save(name, tmp_path, max_shard_size="10KB")
     assert len(list(tmp_path.glob("*.safetensors"))) > 2
@@ -341,6 +342,8 @@ NEEDED = {
     "gpt_neox": LLAMA.replace("rms", "layer"),
     "t5": "d_model d_kv d_ff num_heads num_layers vocab_size layer_norm_epsilon"
     " relative_attention_num_buckets",
+    "vit": "hidden_size num_attention_heads num_hidden_layers intermediate_size layer_norm_eps"
+    " image_size patch_size num_channels",
     "bart": "d_model vocab_size max_position_embeddings encoder_layers encoder_attention_heads"
     " encoder_ffn_dim decoder_layers decoder_attention_heads decoder_ffn_dim",
 }
@@ -534,7 +537,7 @@ def assert_the_same(ours: nn.Module, folder: Path) -> None:
         torch.testing.assert_close(ours(ids), theirs(ids).logits, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["mixtral", "gpt_oss", "gpt_neox"])
+@pytest.mark.parametrize("name", ["mixtral", "gpt_oss", "gpt_neox", "vit_classifier"])
 def test_what_transformers_has_in_memory_fits_too(name: str) -> None:
     """Mixtral's experts are stacked there; its files have a matrix for each."""
     case = parity.CASES[name]()
@@ -749,3 +752,95 @@ def test_a_variant_of_t5_or_bart_that_is_not_built_is_refused(
     configured(tmp_path, **setting)
     ((key, value),) = setting.items()
     assert f"config.json says {key} = {value!r}; " in refusal(tmp_path)
+
+
+# --- ViT and CLIP --------------------------------------------------------------------------------
+
+
+def test_a_file_of_vit_may_have_a_pooler(tmp_path: Path) -> None:
+    case = save("vit", tmp_path)
+    pooler = {"pooler.dense.weight": torch.ones(24, 24), "pooler.dense.bias": torch.ones(24)}
+    change(tmp_path, pooler)
+    assert same(families.load(tmp_path), case)
+
+
+def test_two_classes_need_no_names(tmp_path: Path) -> None:
+    save("vit_classifier", tmp_path)
+    configured(tmp_path, id2label=None, label2id=None)
+    change(tmp_path, {"classifier.weight": torch.ones(2, 24), "classifier.bias": torch.ones(2)})
+    assert families.load(tmp_path).head.out_features == 2
+
+
+def clip_configured(folder: Path, texts: dict, images: dict) -> None:
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config["text_config"] |= texts
+    config["vision_config"] |= images
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("texts", "images"),
+    [
+        ({"hidden_act": "gelu"}, {}),
+        ({}, {"hidden_act": "gelu"}),
+        ({"eos_token_id": 2}, {}),  # the first files say so, and mean the last token
+        ({"eos_token_id": 36}, {}),
+    ],
+)
+def test_clip_is_what_its_file_says(texts: dict, images: dict, tmp_path: Path) -> None:
+    case = save("clip", tmp_path)
+    clip_configured(tmp_path, texts, images)
+    change(tmp_path, {"text_model.embeddings.position_ids": torch.arange(16)[None]})
+    ours = families.load(tmp_path)
+    change(tmp_path, {}, remove=("text_model.embeddings.position_ids",))
+    theirs = transformers.CLIPModel.from_pretrained(tmp_path).eval()
+    pictures, ids = case.inputs
+    ids = ids.clone()
+    ids[:, 4] = comparing.VOCABULARY - 1
+    with torch.no_grad():
+        wanted = theirs(ids, pictures).logits_per_image
+        torch.testing.assert_close(ours(pictures, ids), wanted, rtol=0, atol=1e-5)
+
+
+def test_what_a_file_of_clip_leaves_out_is_as_in_the_first() -> None:
+    """The sizes of ours without any are those of transformers without any."""
+    with torch.device("meta"):
+        theirs = transformers.CLIPModel(transformers.CLIPConfig())
+        ours = families.clip({})
+    rules = loading.FAMILIES["CLIPModel"][1]
+    assert renaming.misfits(ours, renaming.rename(theirs.state_dict(), rules(ours))) == []
+    assert ours.end_id == transformers.CLIPTextConfig().eos_token_id
+
+
+@pytest.mark.parametrize(
+    ("name", "setting"),
+    [
+        ("vit", {"hidden_act": "gelu_new"}),
+        ("vit_classifier", {"qkv_bias": False}),
+    ],
+)
+def test_a_variant_of_vit_that_is_not_built_is_refused(
+    name: str, setting: dict, tmp_path: Path
+) -> None:
+    save(name, tmp_path)
+    configured(tmp_path, **setting)
+    ((key, value),) = setting.items()
+    assert f"config.json says {key} = {value!r}; " in refusal(tmp_path)
+
+
+def test_a_variant_of_clip_that_is_not_built_is_refused(tmp_path: Path) -> None:
+    save("clip", tmp_path)
+    clip_configured(tmp_path, {"hidden_act": "relu"}, {})
+    assert "config.json says hidden_act = 'relu'; one of ['quick_gelu'" in refusal(tmp_path)
+    clip_configured(tmp_path, {"hidden_act": "gelu", "hidden_size": 0}, {})
+    assert "config.json says hidden_size = 0; a whole number" in refusal(tmp_path)
+    configured(tmp_path, projection_dim="14")
+    assert "config.json says projection_dim = '14'; a whole number" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("shape", [(), (24,)])
+def test_patches_in_another_shape_are_named(shape: tuple[int, ...], tmp_path: Path) -> None:
+    save("vit", tmp_path)
+    change(tmp_path, {"embeddings.patch_embeddings.projection.weight": torch.ones(shape)})
+    said = refusal(tmp_path)
+    assert f"left over: embeddings.patch_embeddings.projection.weight {list(shape)}" in said
