@@ -1,9 +1,9 @@
 """Models of others, composed of our parts, with their trained weights: GPT-2, BERT, Llama, T5 …
 
-To read in this order: `builders`, `llamas`, `neox`, `t5s`, `barts` and `vision` (what they are
-made of), `cached` (how one goes on that reads a source), `renaming` and `rules_*` (their names and
-ours), `loading`, `comparing` and `parity` (the same numbers as theirs, by the cases in `cases_*`).
-`sentence_encoder` is a trained one, `pretrained` has the models that the course ships.
+To read in this order: `builders`, `llamas`, `neox`, `t5s`, `barts`, `speech` and `vision` (what
+they are made of), `cached` (how one goes on that reads a source), `renaming` and `rules_*` (their
+names and ours), `loading`, `comparing` and `parity` (the same numbers as theirs, by the cases in
+`cases_*`). `sentence_encoder` is a trained one, `pretrained` has the models that the course ships.
 """
 
 from course_utils.families.barts import bart, bart_body
@@ -19,6 +19,7 @@ from course_utils.families.llamas import gpt_oss, llama, mistral, mixtral, qwen3
 from course_utils.families.loading import load
 from course_utils.families.neox import gpt_neox
 from course_utils.families.sentence_encoder import SentenceEncoder, minilm, minilm_folder
+from course_utils.families.speech import log_mel, whisper
 from course_utils.families.t5s import t5
 from course_utils.families.vision import CLIP, ImageClassifier, clip, vit, vit_classifier
 
@@ -39,6 +40,7 @@ __all__ = [
     "gpt_oss",
     "llama",
     "load",
+    "log_mel",
     "minilm",
     "minilm_folder",
     "mistral",
@@ -47,4 +49,5 @@ __all__ = [
     "t5",
     "vit",
     "vit_classifier",
+    "whisper",
 ]

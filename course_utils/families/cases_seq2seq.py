@@ -1,4 +1,4 @@
-"""T5 and BART, which read one text and write another, beside those of Hugging Face."""
+"""T5, BART and Whisper, which read or hear, and write, beside those of Hugging Face."""
 
 from typing import Any
 
@@ -6,9 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from course_utils import decoder, encoder
-from course_utils.families import barts, renaming, rules_seq2seq, t5s
+from course_utils.families import barts, renaming, rules_seq2seq, speech, t5s
 from course_utils.families.cached import CachedSeq2Seq
 from course_utils.families.comparing import (
+    BATCH,
     CONTEXT,
     D_HIDDEN,
     D_MODEL,
@@ -19,13 +20,14 @@ from course_utils.families.comparing import (
     VOCABULARY,
     Case,
     filled,
+    normal,
     randomise,
     real_tokens,
     token_ids,
 )
 
 # All sizes differ. Some distances have a range alone, some share one, some are beyond the reach.
-D_HEAD, N_RANGES, REACH, N_ENCODER, N_DECODER = 5, 10, 7, 2, 3
+D_HEAD, N_RANGES, REACH, N_ENCODER, N_DECODER, N_MELS = 5, 10, 7, 2, 3, 6
 
 
 def _t5(**own: Any) -> tuple[Any, dict[str, Any]]:
@@ -86,6 +88,43 @@ def bart() -> Case:
     return _seq2seq("BART", theirs, ours, rules, "post-norm", both)
 
 
+def whisper() -> Case:
+    """Whisper, which hears frames that are as many as it must have."""
+    from transformers import WhisperConfig, WhisperForConditionalGeneration
+
+    config = WhisperConfig(
+        vocab_size=VOCABULARY,
+        num_mel_bins=N_MELS,
+        d_model=D_MODEL,
+        encoder_layers=N_ENCODER,
+        encoder_attention_heads=N_HEADS,
+        encoder_ffn_dim=D_HIDDEN,
+        decoder_layers=N_DECODER,
+        decoder_attention_heads=2 * N_HEADS,
+        decoder_ffn_dim=D_HIDDEN + 2,
+        max_source_positions=SOURCE,
+        max_target_positions=CONTEXT,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+        decoder_start_token_id=1,
+    )
+    theirs = randomise(WhisperForConditionalGeneration(config))
+    frames = normal((BATCH, N_MELS, 2 * SOURCE), torch.Generator().manual_seed(0))
+    return Case(
+        "Hugging Face Whisper",
+        "logits, frames",
+        theirs,
+        filled(speech.whisper(config.to_dict()), theirs, rules_seq2seq.WHISPER),
+        rules_seq2seq.WHISPER,
+        (frames, token_ids(1, READ[-1])),
+        lambda model, frames, target: [model(frames, decoder_input_ids=target).logits],
+        lambda model, frames, target: [model(frames, target)],
+        read_theirs=_read_theirs,
+        read_ours=_read_ours,
+    )
+
+
 def _seq2seq(
     name: str,
     theirs: nn.Module,
@@ -99,6 +138,7 @@ def _seq2seq(
     T5's norms are computed in float32 by Hugging Face, hence `dtypes`.
     """
     real = real_tokens(SOURCE)
+    mask = encoder.padding_mask(real.long(), 0)
     return Case(
         f"Hugging Face {name}",
         f"logits, {special}",
@@ -107,27 +147,29 @@ def _seq2seq(
         rules,
         (token_ids(0, SOURCE) * real, token_ids(1, READ[-1])),
         lambda model, source, target: [model(source, real, target).logits],
-        lambda model, source, target: [model(source, target, encoder.padding_mask(source, 0))],
+        lambda model, source, target: [model(source, target, mask)],
         dtypes,
-        _read_theirs,
-        _read_ours,
+        lambda model, source, target: _read_theirs(model, source, target, attention_mask=real),
+        lambda model, source, target: _read_ours(model, source, target, mask),
     )
 
 
-def _read_theirs(model: Any, source: Tensor, target: Tensor) -> list[Tensor]:
+def _read_theirs(model: Any, source: Tensor, target: Tensor, **mask: Tensor) -> list[Tensor]:
     """Logits of a target that Hugging Face's model reads on from its caches."""
     from transformers import DynamicCache, EncoderDecoderCache
 
     known = {
-        "attention_mask": source != 0,
-        "encoder_outputs": model.get_encoder()(source, source != 0),
+        "encoder_outputs": model.get_encoder()(source, **mask),
         "past_key_values": EncoderDecoderCache(DynamicCache(), DynamicCache()),
-    }
+        "use_cache": True,  # Whisper does not see that it is given one
+    } | mask
     parts = zip((0, *READ), READ, strict=False)
     return [model(decoder_input_ids=target[:, start:end], **known).logits for start, end in parts]
 
 
-def _read_ours(model: decoder.Seq2Seq, source: Tensor, target: Tensor) -> list[Tensor]:
+def _read_ours(
+    model: decoder.Seq2Seq, source: Tensor, target: Tensor, mask: Tensor | None = None
+) -> list[Tensor]:
     """Logits of a target that our model reads on from what it remembers."""
-    cached = CachedSeq2Seq(model, source, encoder.padding_mask(source, 0))
+    cached = CachedSeq2Seq(model, source, mask)
     return [cached(target[:, :end]) for end in READ]

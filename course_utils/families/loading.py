@@ -21,6 +21,7 @@ from course_utils.families import (
     rules_llamas,
     rules_seq2seq,
     rules_vision,
+    speech,
     t5s,
     vision,
 )
@@ -48,6 +49,7 @@ FAMILIES: dict[str, Family] = {
     "T5ForConditionalGeneration": (t5s.t5, _always(rules_seq2seq.T5)),
     "BartForConditionalGeneration": (barts.bart, _always(rules_seq2seq.BART)),
     "BartModel": (barts.bart_body, _always(rules_seq2seq.BART)),
+    "WhisperForConditionalGeneration": (speech.whisper, _always(rules_seq2seq.WHISPER)),
     "ViTModel": (vision.vit, _always(rules_vision.VIT)),
     "ViTForImageClassification": (vision.vit_classifier, _always(rules_vision.VIT_CLASSIFIER)),
     "CLIPModel": (vision.clip, _always(rules_vision.CLIP)),

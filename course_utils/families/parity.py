@@ -36,6 +36,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "t5": cases_seq2seq.t5,
     "t5_gated": cases_seq2seq.t5_gated,
     "bart": cases_seq2seq.bart,
+    "whisper": cases_seq2seq.whisper,
     "vit": cases_vision.vit,
     "vit_classifier": cases_vision.vit_classifier,
     "clip": cases_vision.clip,

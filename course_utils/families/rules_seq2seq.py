@@ -1,4 +1,4 @@
-"""Names and layouts of T5 and BART under our names, as data."""
+"""Names and layouts of T5, BART and Whisper under our names, as data."""
 
 from course_utils.families.renaming import Rule, Rules, nested
 
@@ -80,6 +80,23 @@ def _bart_embedding(theirs: str, ours: str) -> Rules:
     )
 
 
+_BART_BLOCKS: Rules = (
+    *nested(
+        _bart_attention("self_attn", "attention") + _bart_layer(("self_attn", "final")),
+        theirs=r"encoder\.layers\.(\d+)\.",
+        ours=r"encoder.blocks.\1.",
+    ),
+    *nested(
+        (
+            *_bart_attention("self_attn", "self_attention"),
+            *_bart_attention("encoder_attn", "cross_attention"),
+            *_bart_layer(("self_attn", "encoder_attn", "final")),
+        ),
+        theirs=r"decoder\.layers\.(\d+)\.",
+        ours=r"blocks.\1.",
+    ),
+)
+
 BART: Rules = (
     *nested(
         (
@@ -89,24 +106,32 @@ BART: Rules = (
             ),
             *_bart_embedding(r"encoder\.", "encoder."),
             *_bart_embedding(r"decoder\.", ""),
-            *nested(
-                _bart_attention("self_attn", "attention") + _bart_layer(("self_attn", "final")),
-                theirs=r"encoder\.layers\.(\d+)\.",
-                ours=r"encoder.blocks.\1.",
-            ),
-            *nested(
-                (
-                    *_bart_attention("self_attn", "self_attention"),
-                    *_bart_attention("encoder_attn", "cross_attention"),
-                    *_bart_layer(("self_attn", "encoder_attn", "final")),
-                ),
-                theirs=r"decoder\.layers\.(\d+)\.",
-                ours=r"blocks.\1.",
-            ),
+            *_BART_BLOCKS,
         ),
         theirs=r"(?:model\.)?",  # there when it was saved together with its head
         ours="",
     ),
     Rule(r"lm_head\.weight", ("head.weight",)),
     Rule(r"final_logits_bias", ("head.bias",), flattened=0),  # [1, vocabulary] there
+)
+
+
+# --- Whisper -------------------------------------------------------------------------------------
+
+WHISPER: Rules = (
+    *nested(
+        (
+            Rule(r"encoder\.conv1\.(weight|bias)", (r"encoder.embed.near.\1",)),
+            Rule(r"encoder\.conv2\.(weight|bias)", (r"encoder.embed.halve.\1",)),
+            Rule(r"encoder\.embed_positions\.weight", ("encoder.embed.positions.weight",)),
+            Rule(r"encoder\.layer_norm\.(weight|bias)", (r"encoder.norm.\1",)),
+            Rule(r"decoder\.embed_tokens\.weight", ("embed.tokens.weight",)),
+            Rule(r"decoder\.embed_positions\.weight", ("embed.positions.weight",)),
+            Rule(r"decoder\.layer_norm\.(weight|bias)", (r"norm.\1",)),
+            *_BART_BLOCKS,
+        ),
+        theirs=r"model\.",
+        ours="",
+    ),
+    Rule(r"proj_out\.weight", ("head.weight",)),
 )

@@ -25,6 +25,7 @@ from course_utils.families import (
     renaming,
     rules_llamas,
     rules_seq2seq,
+    speech,
     t5s,
     vision,
 )
@@ -1089,6 +1090,105 @@ replaced("pre-norm in BART", "bart", encoder, "residual_step")(_swapped)
 @replaced("GELU with tanh in BART", "bart", encoder, "gelu")
 def _(x):
     return nn.functional.gelu(x, approximate="tanh")
+
+
+# --- Whisper -------------------------------------------------------------------------------------
+
+
+def heard(name: str, wrong: Callable[[Any, Tensor], Tensor]) -> None:
+    """Put a bug on the list: tokens are made of frames otherwise."""
+    replaced(name, "whisper", speech.SoundEmbedding, "forward")(wrong)
+
+
+def _convolved(layer: Any, x: Tensor, weight: Tensor, pad: tuple[int, int] = (1, 1)) -> Tensor:
+    """What a convolution gives with another weight, or with padding elsewhere."""
+    padded = nn.functional.pad(x, pad)
+    return nn.functional.conv1d(padded, weight, layer.bias, stride=layer.stride)
+
+
+def _placed(self: Any, x: Tensor) -> Tensor:
+    return self.positions(x.transpose(1, 2))
+
+
+heard(
+    "no activation between the convolutions",
+    lambda self, frames: _placed(self, encoder.gelu(self.halve(self.near(frames)))),
+)
+heard(
+    "no activation behind the convolutions",
+    lambda self, frames: _placed(self, self.halve(encoder.gelu(self.near(frames)))),
+)
+heard(
+    "a frame does not hear the next",
+    lambda self, frames: _placed(
+        self,
+        encoder.gelu(
+            self.halve(encoder.gelu(_convolved(self.near, frames, self.near.weight, (2, 0))))
+        ),
+    ),
+)
+heard(
+    "time runs backwards in a convolution",
+    lambda self, frames: _placed(
+        self,
+        encoder.gelu(
+            self.halve(encoder.gelu(_convolved(self.near, frames, self.near.weight.flip(2))))
+        ),
+    ),
+)
+heard(
+    "the other half of the frames is kept",
+    lambda self, frames: _placed(
+        self,
+        encoder.gelu(
+            _convolved(self.halve, encoder.gelu(self.near(frames)), self.halve.weight, (0, 2))
+        ),
+    ),
+)
+heard(
+    "frames without places",
+    lambda self, frames: encoder.gelu(self.halve(encoder.gelu(self.near(frames)))).transpose(1, 2),
+)
+heard(
+    "frames have the sinusoids of 2017",
+    lambda self, frames: positions.SinusoidalPositions()(
+        encoder.gelu(self.halve(encoder.gelu(self.near(frames)))).transpose(1, 2)
+    ),
+)
+built(
+    "places of frames are trained",
+    "whisper",
+    speech,
+    "_frames",
+    lambda embed: embed.positions.weight.requires_grad_(True),
+)
+replaced("post-norm in Whisper", "whisper", encoder, "residual_step")(_swapped)
+
+
+@replaced("no last norm behind Whisper's encoder", "whisper", encoder.Encoder, "forward")
+def _(self, ids, mask=None):
+    x = self.embed(ids)
+    for block in self.blocks:
+        x = block(x, mask)
+    return x
+
+
+@replaced("no last norm behind Whisper's decoder", "whisper", decoder.Seq2Seq, "forward")
+def _(self, source, target, source_mask=None):
+    causal = decoder.causal_mask(target.shape[1])
+    return self.head(_decode(self, self.encoder(source), target, causal, None))
+
+
+@replaced(
+    "as many heads in Whisper's decoder as in its encoder", "whisper", speech, "_decoder_blocks"
+)
+def _(config, right=speech._decoder_blocks):
+    return right(config | {"decoder_attention_heads": config["encoder_attention_heads"]})
+
+
+@replaced("Whisper hears the future of what it writes", "whisper", decoder, "causal_mask")
+def _(n_query, n_key=None):
+    return torch.ones(n_query, n_query if n_key is None else n_key, dtype=torch.bool)
 
 
 # --- ViT -----------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ SAVED = {
     "bert_masked": transformers.BertForMaskedLM,
 }
 NEWER = ["llama", "mistral", "mixtral", "qwen3", "gpt_oss", "gpt_neox", "gpt_neox_in_turn"]
-SEQ2SEQ = ["t5", "t5_gated", "bart"]
+SEQ2SEQ = ["t5", "t5_gated", "bart", "whisper"]
 PICTURES = ["vit", "vit_classifier", "clip"]
 
 
@@ -342,6 +342,9 @@ NEEDED = {
     "gpt_neox": LLAMA.replace("rms", "layer"),
     "t5": "d_model d_kv d_ff num_heads num_layers vocab_size layer_norm_epsilon"
     " relative_attention_num_buckets",
+    "whisper": "d_model vocab_size num_mel_bins max_source_positions max_target_positions"
+    " encoder_layers encoder_attention_heads encoder_ffn_dim decoder_layers"
+    " decoder_attention_heads decoder_ffn_dim",
     "vit": "hidden_size num_attention_heads num_hidden_layers intermediate_size layer_norm_eps"
     " image_size patch_size num_channels",
     "bart": "d_model vocab_size max_position_embeddings encoder_layers encoder_attention_heads"
@@ -655,7 +658,7 @@ def test_a_variant_of_llama_that_is_not_built_is_refused(
     assert f"config.json says {said}" in refusal(tmp_path)
 
 
-# --- T5 and BART ---------------------------------------------------------------------------------
+# --- T5, BART and Whisper ------------------------------------------------------------------------
 
 
 def assert_they_write_the_same(ours: nn.Module, folder: Path) -> None:
@@ -743,15 +746,27 @@ def test_places_of_bart_in_another_shape_are_named(weight: torch.Tensor, tmp_pat
         ("bart", {"activation_function": "relu"}),
         ("bart", {"normalize_before": True}),
         ("bart", {"add_final_layer_norm": True}),
+        ("whisper", {"activation_function": "relu"}),
+        ("whisper", {"scale_embedding": True}),
     ],
 )
-def test_a_variant_of_t5_or_bart_that_is_not_built_is_refused(
+def test_a_variant_that_reads_a_source_and_is_not_built_is_refused(
     name: str, setting: dict, tmp_path: Path
 ) -> None:
     save(name, tmp_path)
     configured(tmp_path, **setting)
     ((key, value),) = setting.items()
     assert f"config.json says {key} = {value!r}; " in refusal(tmp_path)
+
+
+def test_a_head_of_whisper_may_be_stored_or_not(tmp_path: Path) -> None:
+    case = save("whisper", tmp_path)
+    name = "model.decoder.embed_tokens.weight"
+    tokens = load_file(tmp_path / "model.safetensors")[name]
+    change(tmp_path, {"proj_out.weight": tokens.clone()})
+    assert same(families.load(tmp_path), case)
+    change(tmp_path, {"proj_out.weight": tokens + 1})
+    assert "tied: " in refusal(tmp_path)
 
 
 # --- ViT and CLIP --------------------------------------------------------------------------------
