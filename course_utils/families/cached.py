@@ -1,17 +1,19 @@
 """A model that reads a source, and goes on from what it has written: nothing is computed twice.
 
 Keys and values are what the maps `w_k` and `w_v` make of tokens. With maps that remember what they
-made, an attention is given the new tokens and looks at all of them, whatever else it does.
+made, an attention is given the new tokens and looks at all of them.
 """
 
 import copy
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from course_utils import decoder
+from course_utils import decoder, modern, positions
+from course_utils.families import builders
 
 
 class Remembering(nn.Module):
@@ -28,17 +30,22 @@ class Remembering(nn.Module):
         return self.made
 
 
-def remember(attention: nn.Module) -> list[Remembering]:
-    """Put maps that remember in the place of those for keys and values, and return them.
+# Their keys depend on where a token stands, which a map does not know.
+TURNING = (positions.RotaryAttention, modern.GroupedAttention, modern.LatentAttention)
 
-    Raises TypeError where keys depend on where the new tokens stand, which a map does not know.
+
+def remembering(layer: Any) -> Any:
+    """An attention by the maps of `layer`, of which those for keys and values remember.
+
+    Raises TypeError where `layer` is not a `MultiHeadAttention`, or like one.
     """
-    layers: list[Any] = [each for each in attention.modules() if hasattr(each, "w_k")]
-    if not layers or any(hasattr(each, "heads") for each in layers):
-        raise TypeError(f"only MultiHeadAttention can remember, got {type(attention).__name__}")
-    for layer in layers:
-        layer.w_k, layer.w_v = Remembering(layer.w_k), Remembering(layer.w_v)
-    return [each for layer in layers for each in (layer.w_k, layer.w_v)]
+    if hasattr(layer, "inner"):  # it has a bias around it
+        layer.inner = remembering(layer.inner)
+        return layer
+    if isinstance(layer, TURNING) or not hasattr(layer, "w_k"):
+        raise TypeError(f"only MultiHeadAttention can remember, got {type(layer).__name__}")
+    key, value = Remembering(layer.w_k), Remembering(layer.w_v)
+    return builders.MappedAttention(layer.n_heads, layer.w_q, key, value, layer.w_o)
 
 
 class CachedSeq2Seq:
@@ -62,8 +69,11 @@ class CachedSeq2Seq:
         self.memory: Tensor = model.encoder(source, source_mask)
         self.source_mask = source_mask
         blocks: list[Any] = list(self.model.blocks)
-        self._of_target = [each for block in blocks for each in remember(block.self_attention)]
-        self._of_source = [each for block in blocks for each in remember(block.cross_attention)]
+        for block in blocks:
+            block.self_attention = remembering(block.self_attention)
+            block.cross_attention = remembering(block.cross_attention)
+        self._of_target = _maps(block.self_attention for block in blocks)
+        self._of_source = _maps(block.cross_attention for block in blocks)
         self._ids = torch.empty(0, 0, dtype=torch.long)
 
     @torch.no_grad()
@@ -97,3 +107,7 @@ class CachedSeq2Seq:
         for each in self._of_target + self._of_source:
             each.made = None
         return 0
+
+
+def _maps(layers: Iterable[nn.Module]) -> list[Remembering]:
+    return [each for layer in layers for each in layer.modules() if isinstance(each, Remembering)]

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from course_utils import attention, decoder, encoder
+from course_utils import decoder, encoder
 from course_utils.families import builders
 from course_utils.families.config import Config, need, require
 from course_utils.positions import InputEmbedding, LearnedPositions
@@ -110,11 +110,15 @@ def _frames(config: Config) -> SoundEmbedding:
     return SoundEmbedding(config["num_mel_bins"], config["d_model"], places)
 
 
-def _attention(d_model: int, n_heads: int) -> attention.MultiHeadAttention:
+def _attention(d_model: int, n_heads: int) -> builders.MappedAttention:
     """Attention whose keys have no bias: it would change all scores of a query alike."""
-    layer = attention.MultiHeadAttention(d_model, n_heads)
-    layer.w_k = Linear(d_model, d_model, bias=False)
-    return layer
+    return builders.MappedAttention(
+        n_heads,
+        Linear(d_model, d_model),
+        Linear(d_model, d_model, bias=False),
+        Linear(d_model, d_model),
+        Linear(d_model, d_model),
+    )
 
 
 def _encoder_blocks(config: Config) -> list[encoder.TransformerBlock]:

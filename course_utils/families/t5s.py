@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from course_utils import attention, decoder, encoder, modern, positions
+from course_utils import decoder, encoder, modern, positions
 from course_utils.families import builders
 from course_utils.families.config import Config, need, require
 from course_utils.projection import Embedding, Linear
@@ -92,18 +92,19 @@ class ScaledLinear(Linear):
         return super().forward(x) * self.scale
 
 
-def t5_attention(d_model: int, n_heads: int, d_head: int) -> attention.MultiHeadAttention:
+def t5_attention(d_model: int, n_heads: int, d_head: int) -> builders.MappedAttention:
     """Attention whose scores are not scaled, with heads of any size and maps without biases.
 
     Attention will divide the scores by √d_head: the queries are multiplied by it before.
     """
     d_heads = n_heads * d_head
-    layer = attention.MultiHeadAttention(d_heads, n_heads)
-    layer.w_q = ScaledLinear(d_model, d_heads, math.sqrt(d_head))
-    layer.w_k = Linear(d_model, d_heads, bias=False)
-    layer.w_v = Linear(d_model, d_heads, bias=False)
-    layer.w_o = Linear(d_heads, d_model, bias=False)
-    return layer
+    return builders.MappedAttention(
+        n_heads,
+        ScaledLinear(d_model, d_heads, math.sqrt(d_head)),
+        Linear(d_model, d_heads, bias=False),
+        Linear(d_model, d_heads, bias=False),
+        Linear(d_heads, d_model, bias=False),
+    )
 
 
 # --- Feed-forward nets ---------------------------------------------------------------------------
@@ -192,7 +193,7 @@ def _bias(config: Config, by_distance: Callable[[int, int], Tensor]) -> RangeBia
     return RangeBias(n_ranges, config["num_heads"], by_distance(n_ranges, reach))
 
 
-def _attention(config: Config) -> attention.MultiHeadAttention:
+def _attention(config: Config) -> builders.MappedAttention:
     return t5_attention(config["d_model"], config["num_heads"], config["d_kv"])
 
 

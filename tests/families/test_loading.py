@@ -818,13 +818,33 @@ def test_clip_is_what_its_file_says(texts: dict, images: dict, tmp_path: Path) -
 
 
 def test_what_a_file_of_clip_leaves_out_is_as_in_the_first() -> None:
-    """The sizes of ours without any are those of transformers without any."""
     with torch.device("meta"):
         theirs = transformers.CLIPModel(transformers.CLIPConfig())
         ours = families.clip({})
     rules = loading.FAMILIES["CLIPModel"][1]
     assert renaming.misfits(ours, renaming.rename(theirs.state_dict(), rules(ours))) == []
     assert ours.end_id == transformers.CLIPTextConfig().eos_token_id
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "T5ForConditionalGeneration",
+        "BartForConditionalGeneration",
+        "WhisperForConditionalGeneration",
+        "ViTForImageClassification",
+        "ViTModel",
+        "CLIPModel",
+    ],
+)
+def test_models_of_the_usual_sizes_fit(name: str) -> None:
+    """Whatever a config of transformers says without being told; no numbers are made."""
+    with torch.device("meta"):
+        kind = getattr(transformers, name)
+        config = kind.config_class()
+        theirs, (build, rules) = kind(config), loading.FAMILIES[name]
+        ours = build(json.loads(config.to_json_string(use_diff=False)))
+    assert renaming.misfits(ours, renaming.rename(theirs.state_dict(), rules(ours))) == []
 
 
 @pytest.mark.parametrize(

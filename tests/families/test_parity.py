@@ -82,7 +82,7 @@ NEWER = {
     positions: ("apply_rope", "rope_angles"),
 }
 SEQ2SEQ = {
-    attention: ("split_heads", "merge_heads", "softmax", "project_qkv", "MultiHeadAttention"),
+    attention: ("split_heads", "merge_heads", "softmax", "project_qkv"),
     encoder: ("residual_step", "TransformerBlock", "Encoder"),
     decoder: ("causal_mask", "DecoderBlock", "Seq2Seq"),
     projection: ("linear", "embed"),

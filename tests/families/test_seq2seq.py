@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from course_utils import attention, decoder, encoder, modern, positions, sampling
+from course_utils.exercises.attention.MultiHeadAttention import MixedByEinsum, SplitWeights
 from course_utils.families import barts, cached, t5s
 from course_utils.projection import Embedding
 
@@ -194,6 +195,16 @@ def test_a_target_that_does_not_go_on_is_read_anew(model):
 
 
 @torch.no_grad()
+def test_a_target_that_is_changed_in_place_is_noticed(model):
+    source, target = integers(1, 6, seed=1), integers(1, 6)
+    goes_on = cached.CachedSeq2Seq(model, source)
+    goes_on(target)
+    target[0, 0] = (target[0, 0] + 1) % VOCABULARY
+    longer = torch.cat((target, target[:, :1]), dim=1)
+    torch.testing.assert_close(goes_on(longer), model(source, longer), rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
 def test_an_interrupted_reading_is_begun_again(model, monkeypatch):
     source, target = integers(1, 6, seed=1), integers(1, 6)
     goes_on = cached.CachedSeq2Seq(model, source)
@@ -226,15 +237,17 @@ def test_the_model_is_left_as_it_was_and_weights_are_shared(model):
 )
 def test_what_cannot_go_on_is_refused(layer: nn.Module) -> None:
     with pytest.raises(TypeError, match=f"only MultiHeadAttention can .*{type(layer).__name__}"):
-        cached.remember(layer)
+        cached.remembering(layer)
 
 
-def test_maps_that_remember_make_an_attention_with_a_cache() -> None:
+@torch.no_grad()
+@pytest.mark.parametrize("right", [MixedByEinsum, SplitWeights])
+def test_any_right_attention_is_read_on_from(right: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A learner's attention may look at the weights of its maps, which one that remembers lacks."""
+    monkeypatch.setattr(attention, "MultiHeadAttention", right)
     torch.manual_seed(0)
-    layer, x = attention.MultiHeadAttention(8, 2), torch.randn(2, 5, 8)
-    wanted = layer(x, mask=decoder.causal_mask(5))
-    maps = cached.remember(layer)
-    found = [layer(x[:, :3], mask=decoder.causal_mask(3))]
-    found += [layer(x[:, [at]], mask=decoder.causal_mask(1, at + 1)) for at in (3, 4)]
-    torch.testing.assert_close(torch.cat(found, dim=1), wanted)
-    assert [each.made.shape for each in maps] == [(2, 5, 8)] * 2
+    source, target = integers(2, 6, seed=1), integers(2, 5)
+    for model in (t5s.t5(T5_SIZES), barts.bart(BART_SIZES), of_2017()):
+        goes_on = cached.CachedSeq2Seq(model.eval(), source)
+        found = torch.cat([goes_on(target[:, :end]) for end in (2, 3, 5)], dim=1)
+        torch.testing.assert_close(found, model(source, target), rtol=1e-5, atol=1e-5)

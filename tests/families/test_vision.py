@@ -60,7 +60,7 @@ def test_a_text_of_clip_ends_at_its_first_end() -> None:
     torch.manual_seed(0)
     sizes = {"text_config": SIZES | {"vocab_size": 9, "eos_token_id": 4}, "vision_config": SIZES}
     model = vision.clip(sizes | {"projection_dim": 7})
-    ids = torch.tensor([[1, 2, 4, 0, 0], [1, 2, 4, 4, 3], [1, 2, 3, 4, 4]])
+    ids = torch.tensor([[7, 2, 4, 0, 0], [7, 2, 4, 4, 8], [7, 2, 3, 4, 4]])
     first, same, other = model.embed_texts(ids)
     torch.testing.assert_close(first, same)
     assert (first - other).norm() > 0.1
