@@ -171,5 +171,5 @@ def _read_ours(
     model: decoder.Seq2Seq, source: Tensor, target: Tensor, mask: Tensor | None = None
 ) -> list[Tensor]:
     """Logits of a target that our model reads on from what it remembers."""
-    cached = CachedSeq2Seq(model, source, mask)
+    cached = CachedSeq2Seq(model, CONTEXT, source, mask)
     return [cached(target[:, :end]) for end in READ]

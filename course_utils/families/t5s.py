@@ -74,11 +74,17 @@ class Biased(nn.Module):
         self.bias = bias
 
     def forward(
-        self, x: Float[Tensor, "batch tokens d_model"], mask: Bool[Tensor, "..."] | None = None
+        self,
+        x: Float[Tensor, "batch tokens d_model"],
+        memory: Float[Tensor, "batch tokens d_model"] | None = None,
+        mask: Bool[Tensor, "..."] | None = None,
     ) -> Float[Tensor, "batch tokens d_model"]:
-        """`mask` has a column for every key: behind a cache they are more than `x` has tokens."""
+        """`memory` is `x` itself. `mask` has a column for every key.
+
+        Behind a cache, these are more than `x` has tokens.
+        """
         n_key = x.shape[1] if mask is None else mask.shape[-1]
-        return self.inner(x, mask=mask, bias=self.bias(x.shape[1], n_key))
+        return self.inner(x, memory, mask, self.bias(x.shape[1], n_key))
 
 
 class ScaledLinear(Linear):

@@ -917,7 +917,7 @@ def _(self, n_query, n_key):
 
 
 @replaced("the bias is scaled with the scores", "t5", t5s.Biased, "forward")
-def _(self, x, mask=None):
+def _(self, x, memory=None, mask=None):
     n_key = x.shape[1] if mask is None else mask.shape[-1]
     bias = self.bias(x.shape[1], n_key) / math.sqrt(cases_seq2seq.D_HEAD)
     return self.inner(x, mask=mask, bias=bias)
@@ -1015,19 +1015,30 @@ def _(self, ids, mask=None):
     return x
 
 
-@replaced("what is new is remembered in front", "bart", cached.Remembering, "forward")
-def _(self, x):
-    new = self.inner(x)
-    self.made = new if self.made is None else torch.cat((new, self.made), dim=1)
-    return self.made
+@replaced("what is new is remembered in front", "bart", sampling.KVCache, "update")
+def _(self, key, value):
+    if self.length:
+        key, value = torch.cat((key, self.key), 2), torch.cat((value, self.value), 2)
+    self.key, self.value, self.length = key, value, key.shape[2]
+    return key, value
 
 
 @replaced("behind a cache places begin anew", "bart", cached.CachedSeq2Seq, "_read_on")
 def _(self, target, start):
-    memory = self.memory if start == 0 else self.memory[:, :0]
     causal = decoder.causal_mask(target.shape[1] - start, target.shape[1])
-    x = _decode(self.model, memory, target[:, start:], causal, self.source_mask)
+    x = _decode(self.model, self.memory, target[:, start:], causal, self.source_mask)
     return self.model.head(self.model.norm(x))
+
+
+@replaced(
+    "behind a cache values are the keys of the source",
+    "whisper",
+    cached.CachedCrossAttention,
+    "forward",
+)
+def _(self, x, memory=None, mask=None):
+    query = attention.split_heads(self.layer.w_q(x), self.layer.n_heads)
+    return cached._attend(self.layer, query, self.value, self.value, mask)
 
 
 @replaced("behind a cache the mask is that of the first tokens", "bart", decoder, "causal_mask")

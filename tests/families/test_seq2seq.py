@@ -1,11 +1,13 @@
 """T5's distances are those of T5, and a model that goes on from its caches is the same model."""
 
+import importlib
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
 
-from course_utils import attention, decoder, encoder, modern, positions, sampling
-from course_utils.exercises.attention.MultiHeadAttention import MixedByEinsum, SplitWeights
+from course_utils import decoder, encoder, exercises, modern, positions, sampling
 from course_utils.families import barts, cached, t5s
 from course_utils.projection import Embedding
 
@@ -110,7 +112,7 @@ def padded(rows: int) -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize("ends", [range(1, 11), (1, 2, 6, 10), (4, 5, 10), (10,)], ids=str)
 def test_cached_logits_are_those_of_the_whole_target(model, rows, ends):
     source, mask = padded(rows)
-    target, goes_on = integers(rows, 10), cached.CachedSeq2Seq(model, source, mask)
+    target, goes_on = integers(rows, 10), cached.CachedSeq2Seq(model, CONTEXT, source, mask)
     start = 0
     for end in ends:
         wanted = model(source, target[:, :end], mask)[:, start:]
@@ -120,21 +122,20 @@ def test_cached_logits_are_those_of_the_whole_target(model, rows, ends):
 
 def test_nothing_is_computed_twice(model):
     source, mask = padded(3)
-    target, goes_on = integers(3, 5), cached.CachedSeq2Seq(model, source, mask)
+    target, goes_on = integers(3, 5), cached.CachedSeq2Seq(model, CONTEXT, source, mask)
     goes_on(target[:, :4])
     read = []
-    for name, module in goes_on.model.named_modules():
-        if name.startswith("blocks.") and isinstance(module, nn.Linear):
+    for module in goes_on.model.modules():
+        if isinstance(module, nn.Linear):
             module.register_forward_hook(lambda module, args, output: read.append(args[0].shape[1]))
     goes_on(target)
-    assert set(read) == {0, 1}  # nothing of the source, and one token of the target
-    assert read.count(0) == 2 * len(model.blocks)
+    assert set(read) == {1}  # one token of the target, and nothing of the source
 
 
 @torch.no_grad()
 def test_a_cached_model_writes_the_same_text(model):
     source, mask = padded(3)
-    goes_on = cached.CachedSeq2Seq(model, source, mask)
+    goes_on = cached.CachedSeq2Seq(model, CONTEXT, source, mask)
 
     def whole(target: Tensor) -> Tensor:
         return model(source, target, mask)
@@ -147,7 +148,7 @@ def test_a_cached_model_writes_the_same_text(model):
 @pytest.mark.parametrize("width", [1, 2, 5])
 def test_a_cached_model_finds_the_same_beams(model, width):
     source = integers(1, 6, seed=1)
-    goes_on = cached.CachedSeq2Seq(model, source)
+    goes_on = cached.CachedSeq2Seq(model, CONTEXT, source)
 
     def whole(target: Tensor) -> Tensor:
         return model(source.expand(len(target), -1), target)
@@ -163,7 +164,7 @@ def test_a_cached_model_finds_the_same_beams(model, width):
 @torch.no_grad()
 def test_rows_of_one_source_may_be_dropped_doubled_and_changed_about(model):
     source, target = integers(1, 6, seed=1), integers(3, 4)
-    goes_on = cached.CachedSeq2Seq(model, source)
+    goes_on = cached.CachedSeq2Seq(model, CONTEXT, source)
     goes_on(target)
     for rows in ([2, 0, 0, 1], [3, 3], [1, 0, 1]):
         target = torch.cat((target[rows], integers(len(rows), 1)), dim=1)
@@ -177,7 +178,7 @@ def test_rows_of_one_source_may_be_dropped_doubled_and_changed_about(model):
 def test_rows_of_several_sources_stay_with_their_source(model):
     """The same words are another text where another source was read."""
     source, mask = padded(3)
-    target, goes_on = integers(3, 4), cached.CachedSeq2Seq(model, source, mask)
+    target, goes_on = integers(3, 4), cached.CachedSeq2Seq(model, CONTEXT, source, mask)
     goes_on(target)
     changed = torch.cat((target[[1, 0, 0]], target[:, :1]), dim=1)
     wanted = model(source, changed, mask)
@@ -187,7 +188,7 @@ def test_rows_of_several_sources_stay_with_their_source(model):
 @torch.no_grad()
 def test_a_target_that_does_not_go_on_is_read_anew(model):
     source, mask = padded(3)
-    target, goes_on = integers(3, 6), cached.CachedSeq2Seq(model, source, mask)
+    target, goes_on = integers(3, 6), cached.CachedSeq2Seq(model, CONTEXT, source, mask)
     goes_on(target)
     for other in (target[:, :4], target.flip(1), target.flip(1), integers(3, 8, seed=2)):
         wanted = model(source, other, mask)
@@ -197,7 +198,7 @@ def test_a_target_that_does_not_go_on_is_read_anew(model):
 @torch.no_grad()
 def test_a_target_that_is_changed_in_place_is_noticed(model):
     source, target = integers(1, 6, seed=1), integers(1, 6)
-    goes_on = cached.CachedSeq2Seq(model, source)
+    goes_on = cached.CachedSeq2Seq(model, CONTEXT, source)
     goes_on(target)
     target[0, 0] = (target[0, 0] + 1) % VOCABULARY
     longer = torch.cat((target, target[:, :1]), dim=1)
@@ -207,7 +208,7 @@ def test_a_target_that_is_changed_in_place_is_noticed(model):
 @torch.no_grad()
 def test_an_interrupted_reading_is_begun_again(model, monkeypatch):
     source, target = integers(1, 6, seed=1), integers(1, 6)
-    goes_on = cached.CachedSeq2Seq(model, source)
+    goes_on = cached.CachedSeq2Seq(model, CONTEXT, source)
     goes_on(target[:, :5])
 
     def interrupt(*args: object) -> None:
@@ -223,11 +224,17 @@ def test_an_interrupted_reading_is_begun_again(model, monkeypatch):
 @torch.no_grad()
 def test_the_model_is_left_as_it_was_and_weights_are_shared(model):
     source, target = integers(2, 6, seed=1), integers(2, 4)
-    goes_on, names = cached.CachedSeq2Seq(model, source), set(dict(model.named_modules()))
+    goes_on, names = cached.CachedSeq2Seq(model, CONTEXT, source), set(dict(model.named_modules()))
     goes_on(target)
     assert set(dict(model.named_modules())) == names
     ours = {id(parameter) for parameter in model.parameters()}
     assert {id(parameter) for parameter in goes_on.model.parameters()} == ours
+
+
+def test_no_more_is_read_than_the_context_has_room_for(model):
+    goes_on = cached.CachedSeq2Seq(model, 4, integers(1, 6, seed=1))
+    with pytest.raises(ValueError, match="context is 4"):
+        goes_on(integers(1, 5))
 
 
 @pytest.mark.parametrize(
@@ -237,17 +244,43 @@ def test_the_model_is_left_as_it_was_and_weights_are_shared(model):
 )
 def test_what_cannot_go_on_is_refused(layer: nn.Module) -> None:
     with pytest.raises(TypeError, match=f"only MultiHeadAttention can .*{type(layer).__name__}"):
-        cached.remembering(layer)
+        cached.cached(layer, 4)
+
+
+# --- Whatever a learner wrote --------------------------------------------------------------------
+
+PARTS = [
+    exercises.find(part)
+    for part in exercises.PARTS
+    if part.split(".")[0] in ("projection", "attention", "encoder", "decoder")
+    or part in ("positions.add_positions", "positions.relative_bias")
+    or part in ("modern.rms_norm", "sampling.KVCache")
+]
+RIGHT = [
+    pytest.param(each.part, answer, id=f"{each.part}-{answer.__name__}")
+    for each in PARTS
+    for answer in each.alternatives
+]
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("right", [MixedByEinsum, SplitWeights])
-def test_any_right_attention_is_read_on_from(right: type, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A learner's attention may look at the weights of its maps, which one that remembers lacks."""
-    monkeypatch.setattr(attention, "MultiHeadAttention", right)
-    torch.manual_seed(0)
+@pytest.mark.parametrize(("part", "answer"), RIGHT)
+def test_any_right_answer_gives_the_same_model(
+    part: str, answer: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source, target = integers(2, 6, seed=1), integers(2, 5)
-    for model in (t5s.t5(T5_SIZES), barts.bart(BART_SIZES), of_2017()):
-        goes_on = cached.CachedSeq2Seq(model.eval(), source)
-        found = torch.cat([goes_on(target[:, :end]) for end in (2, 3, 5)], dim=1)
-        torch.testing.assert_close(found, model(source, target), rtol=1e-5, atol=1e-5)
+    makers = (lambda: t5s.t5(T5_SIZES), lambda: barts.bart(BART_SIZES), of_2017)
+    torch.manual_seed(0)
+    wanted = [make().eval() for make in makers]
+    for parameter in (each for model in wanted for each in model.parameters()):
+        parameter += 0.1 * torch.randn(parameter.shape)  # a new bias is 0
+    expected = [model(source, target) for model in wanted]
+    module, name = part.split(".")
+    monkeypatch.setattr(importlib.import_module(f"course_utils.{module}"), name, answer)
+    for make, model, logits in zip(makers, wanted, expected, strict=True):
+        found = make().eval()
+        found.load_state_dict(model.state_dict())
+        torch.testing.assert_close(found(source, target), logits, rtol=1e-5, atol=1e-5)
+        goes_on = cached.CachedSeq2Seq(found, CONTEXT, source)
+        bits = torch.cat([goes_on(target[:, :end]) for end in (2, 3, 5)], dim=1)
+        torch.testing.assert_close(bits, logits, rtol=1e-5, atol=1e-5)

@@ -72,7 +72,7 @@ def test_sound_is_written_down_from_a_cache() -> None:
     model, frames = speech.whisper(SIZES).eval(), speech.log_mel(sounds())
     start = torch.ones(3, 1, dtype=torch.long)
     wanted = sampling.generate(lambda ids: model(frames, ids), start, 12, sampling.greedy)
-    hears = cached.CachedSeq2Seq(model, frames)
+    hears = cached.CachedSeq2Seq(model, 16, frames)
     assert torch.equal(sampling.generate(hears, start, 12, sampling.greedy), wanted)
 
 
