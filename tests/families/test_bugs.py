@@ -752,38 +752,6 @@ def _(tokens, config, bias):
     return projection.Linear(tokens.embedding_dim, tokens.num_embeddings, bias)
 
 
-# --- Names and layouts of Llama and its kin ------------------------------------------------------
-
-rule_changed(
-    "gate and up swapped in stacked experts",
-    "mixtral",
-    "MIXTRAL",
-    r"gate_up_proj",
-    owner=rules_llamas,
-    into=("feed_forward.experts.#.up.weight", "feed_forward.experts.#.gate.weight"),
-)
-
-
-def layout(name: str, case: str, attribute: str, wrong: Callable[..., Any]) -> None:
-    """Put a bug on the list: a function of `rules_llamas` gives other rules."""
-    right = getattr(rules_llamas, attribute)
-    replaced(name, case, rules_llamas, attribute)(lambda argument: wrong(right, argument))
-
-
-layout(
-    "gate and up in halves where they take turns",
-    "gpt_oss",
-    "_gpt_oss_block",
-    lambda right, d_hidden: right(1),
-)
-layout(
-    "queries, keys and values in thirds where they stand by heads",
-    "gpt_neox",
-    "gpt_neox",
-    lambda right, model: tuple(replace(rule, groups=1) for rule in right(model)),
-)
-
-
 # --- T5 ------------------------------------------------------------------------------------------
 
 
@@ -1365,6 +1333,38 @@ def _(self, images):
 @replaced("the mean of the patches is the picture", "clip", vision.CLIP, "embed_images")
 def _(self, images):
     return nn.functional.normalize(self.image_head(self.images(images)[:, 1:].mean(1)), dim=-1)
+
+
+# --- Names and layouts of Llama and its kin ------------------------------------------------------
+
+rule_changed(
+    "gate and up swapped in stacked experts",
+    "mixtral",
+    "MIXTRAL",
+    r"gate_up_proj",
+    owner=rules_llamas,
+    into=("feed_forward.experts.#.up.weight", "feed_forward.experts.#.gate.weight"),
+)
+
+
+def layout(name: str, case: str, attribute: str, wrong: Callable[..., Any]) -> None:
+    """Put a bug on the list: a function of `rules_llamas` gives other rules."""
+    right = getattr(rules_llamas, attribute)
+    replaced(name, case, rules_llamas, attribute)(lambda argument: wrong(right, argument))
+
+
+layout(
+    "gate and up in halves where they take turns",
+    "gpt_oss",
+    "_gpt_oss_block",
+    lambda right, d_hidden: right(1),
+)
+layout(
+    "queries, keys and values in thirds where they stand by heads",
+    "gpt_neox",
+    "gpt_neox",
+    lambda right, model: tuple(replace(rule, groups=1) for rule in right(model)),
+)
 
 
 @pytest.fixture
