@@ -1,6 +1,6 @@
 """Run the experiments of notebook 12 that take too long for it, and write down what came out.
 
-python data/modern_experiments.py           all of them, about forty minutes on one core
+python data/modern_experiments.py           all of them, about fifty minutes on one core
 python data/modern_experiments.py swaps     only those that are named
 
 The results go to modern_experiments.json beside this script. All train GPTs, most of them on
