@@ -1,6 +1,6 @@
 """Run the experiments of notebook 12 that take too long for it, and write down what came out.
 
-python data/modern_experiments.py           all of them, about forty minutes on one core
+python data/modern_experiments.py           all of them, about fifty minutes on one core
 python data/modern_experiments.py swaps     only those that are named
 
 The results go to modern_experiments.json beside this script. All train GPTs, most of them on
@@ -137,17 +137,17 @@ def normed(d_head: int = D_MODEL // N_HEADS) -> dict[str, Any]:
     return {"norm_q": modern.RMSNorm(d_head), "norm_k": modern.RMSNorm(d_head)}
 
 
-def latent() -> nn.Module:
-    return modern.LatentAttention(D_MODEL, N_HEADS, d_latent=24, d_head=16, d_turned=8)
+def latent(d_latent: int) -> nn.Module:
+    return modern.LatentAttention(D_MODEL, N_HEADS, d_latent, d_head=16, d_turned=8)
 
 
-def modernised(**norms: Any) -> decoder.GPT:
+def modernised(net: Callable = modern.SwiGLU, **norms: Any) -> decoder.GPT:
     """All swaps of Llama 3 at once."""
     return swapped(
         lambda: GroupedAttention(
             D_MODEL, N_HEADS, 2, **{name: make() for name, make in norms.items()}
         ),
-        modern.SwiGLU,
+        net,
         modern.RMSNorm,
         learned_positions=False,
     )
@@ -157,14 +157,54 @@ def head_norm() -> nn.Module:
     return modern.RMSNorm(D_MODEL // N_HEADS)
 
 
+def one_head(d_head: int) -> nn.Module:
+    return GroupedAttention(D_MODEL, 1, 1, d_head, rotary=Rotary(0), biases="qkvo")
+
+
+class Normed(nn.Module):
+    """A part whose output is normed, too."""
+
+    def __init__(self, part: nn.Module):
+        super().__init__()
+        self.part = part
+        self.norm = LayerNorm(D_MODEL)
+
+    def forward(self, x: Tensor, **kept: Any) -> Tensor:
+        return self.norm(self.part(x, **kept))
+
+
+def norms_behind() -> decoder.GPT:
+    """The norms stand behind each sum, as in Vaswani et al. 2017 (05)."""
+    model = swapped()
+    blocks: Any = model.blocks
+    for block in blocks:
+        block.norm_first = False
+    return model
+
+
+def wider(make: Callable[[], decoder.GPT]) -> decoder.GPT:
+    """Its maps into the feed-forward nets begin larger: at 1/√d_model, in place of 0.02."""
+    model = make()
+    for name, weight in model.named_parameters():
+        if name.endswith(("feed_forward.up.weight", "feed_forward.gate.weight")):
+            nn.init.normal_(weight, std=D_MODEL**-0.5)
+    return model
+
+
+unbiased = partial(Activated, activation=encoder.gelu, bias=False)
+
 MODELS: dict[str, Callable[[], decoder.GPT]] = {
     "baseline": usual,
     "nothing": swapped,
     "RMSNorm": partial(swapped, norm=modern.RMSNorm),
+    "norms behind": norms_behind,
+    "norms on both sides": partial(
+        swapped, lambda: Normed(usual_attention()), lambda *widths: Normed(FeedForward(*widths))
+    ),
     "no biases": partial(
         swapped,
         lambda: GroupedAttention(D_MODEL, N_HEADS, N_HEADS, rotary=Rotary(0)),
-        partial(Activated, activation=encoder.gelu, bias=False),
+        unbiased,
     ),
     "ReLU": partial(swapped, net=partial(Activated, activation=torch.relu)),
     "SiLU": partial(swapped, net=partial(Activated, activation=F.silu)),
@@ -176,16 +216,25 @@ MODELS: dict[str, Callable[[], decoder.GPT]] = {
     "QK-norm": partial(swapped, lambda: unturned(N_HEADS, norm_q=head_norm(), norm_k=head_norm())),
     "GQA, 2 groups": partial(swapped, lambda: unturned(2)),
     "MQA": partial(swapped, lambda: unturned(1)),
+    "one head of 64": partial(swapped, partial(one_head, 64)),
+    "one head of 16": partial(swapped, partial(one_head, 16)),
     "MQA and RoPE": partial(swapped, lambda: grouped(1), learned_positions=False),
     "window of 32": partial(swapped, lambda: modern.Windowed(usual_attention(), 32)),
     "window of 16": partial(swapped, lambda: modern.Windowed(usual_attention(), 16)),
     "window of 8": partial(swapped, lambda: modern.Windowed(usual_attention(), 8)),
-    "window of 1": partial(swapped, lambda: modern.Windowed(usual_attention(), 1)),
-    "latent of 24": partial(swapped, latent, learned_positions=False),
+    "latent of 24": partial(swapped, partial(latent, 24), learned_positions=False),
+    "latent of 48": partial(swapped, partial(latent, 48), learned_positions=False),
     "8 experts, 2 a token": experts,
     "one net as large as 8": partial(swapped, like=experts),
     "Llama's block": modernised,
+    "Llama's with GELU": partial(modernised, unbiased),
     "Qwen3's block": partial(modernised, norm_q=head_norm, norm_k=head_norm),
+}
+CONTROLS: dict[str, Callable[[], decoder.GPT]] = {
+    "window of 1": partial(swapped, lambda: modern.Windowed(usual_attention(), 1)),
+    "baseline, wider": partial(wider, usual),
+    "SwiGLU, wider": partial(wider, partial(swapped, net=modern.SwiGLU)),
+    "Llama's block, wider": partial(wider, modernised),
 }
 
 # --- Training ------------------------------------------------------------------------------------
@@ -247,14 +296,13 @@ def each(work: Callable[..., dict[str, Any]], *choices: Iterable) -> list[dict[s
 
 def swaps() -> list[dict[str, Any]]:
     """Every model with three seeds. A seed decides first weights and stories."""
-    names = [name for name in MODELS if name != "window of 1"]
-    return each(of_model, names, (SHARE,), SEEDS)
+    return each(of_model, MODELS, (SHARE,), SEEDS)
 
 
 def of_model(name: str, share: float, seed: int, steps: int = STEPS) -> dict[str, Any]:
     """One model that learned stories."""
     torch.manual_seed(seed)
-    model = MODELS[name]()
+    model = (MODELS | CONTROLS)[name]()
     optimiser = optimisers.muon_and_adamw(model, 0.02 * share, 8e-3 * share)
     with kernels.fused():
         seconds = run(model, optimiser, partial(story_batch, seed), steps)
@@ -265,9 +313,19 @@ def of_model(name: str, share: float, seed: int, steps: int = STEPS) -> dict[str
 
 
 def other_rates() -> list[dict[str, Any]]:
-    """The baseline, and parts that lose at its best rate, at half of that rate and at twice it."""
+    """The baseline, and parts that lose at its best rate, at half of that rate and at twice it.
+
+    Two of them at four times it, too, as SwiGLU was best at the edge.
+    """
     names = ("baseline", "SwiGLU", "latent of 24", "Llama's block")
-    return each(of_model, names, (SHARE / 2, SHARE * 2), SEEDS)
+    near = each(of_model, names, (SHARE / 2, SHARE * 2), SEEDS)
+    return near + each(of_model, names[:2], (SHARE * 4,), SEEDS)
+
+
+def first_weights() -> list[dict[str, Any]]:
+    """First weights of 0.02 are small for a gate at this width: the same with larger ones."""
+    names = ("baseline, wider", "SwiGLU, wider", "Llama's block, wider")
+    return each(of_model, names, (SHARE,), SEEDS)
 
 
 def control() -> list[dict[str, Any]]:
@@ -304,13 +362,15 @@ def piece(seed: int, step: int) -> training.Batch:
 
 
 @torch.no_grad()
-def by_place(model: nn.Module, inputs: Tensor, targets: Tensor) -> list[float]:
-    """Loss by place of the text, in bins of eight words."""
+def by_place(model: nn.Module, inputs: Tensor, targets: Tensor) -> dict[str, list]:
+    """Loss by place of the text, in bins of eight places, and the words that are in each."""
     losses = F.cross_entropy(model(inputs).transpose(1, 2), targets, reduction="none")
     counted = (targets != -100).float()
-    sums, counts = (numbers.sum(0).split(8) for numbers in (losses, counted))
-    pairs = zip(sums, counts, strict=True)
-    return [round((total.sum() / n.sum()).item(), 3) for total, n in pairs if n.sum() > 200]
+    sums, counts = (
+        [part.sum().item() for part in numbers.sum(0).split(8)] for numbers in (losses, counted)
+    )
+    found = [(total / n, n) for total, n in zip(sums, counts, strict=True) if n > 200]
+    return {"by_place": [round(loss, 3) for loss, _ in found], "words": [int(n) for _, n in found]}
 
 
 def of_length(name: str, seed: int) -> dict[str, Any]:
@@ -320,8 +380,8 @@ def of_length(name: str, seed: int) -> dict[str, Any]:
     optimiser = optimisers.muon_and_adamw(model, 0.02 * SHARE, 8e-3 * SHARE)
     with kernels.fused():
         run(model, optimiser, partial(piece, seed), STEPS)
-        losses = by_place(model, *story_rows(stories.validation(400)))
-        return {"model": name, "seed": seed, "by_place": losses}
+        found = by_place(model, *story_rows(stories.validation(400)))
+        return {"model": name, "seed": seed, **found}
 
 
 # --- QK-norm at large rates ----------------------------------------------------------------------
@@ -515,7 +575,10 @@ def windowed_loss(model: decoder.GPT, exam: training.Batch, window: int, kept: T
 
 EXPERIMENTS = {
     one.__name__: one
-    for one in (sinks, length, control, swaps, again, balance, rates, longer, other_rates)
+    for one in (
+        *(sinks, length, control, swaps, again, balance, rates, longer, other_rates),
+        first_weights,
+    )
 }
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from drawing import BLUE, GREY, INK, ORANGE, PALE, arrow, box, middle, page, text
 
-WIDTH, HEIGHT = 820, 474
+WIDTH, HEIGHT = 820, 496
 STREAMS, WIDE = (46, 446), 282  # where the two residual streams run, and how wide a box is
 ROWS, TALL = (52, 136, 232, 316), 60  # from the top: feed-forward, norm, attention, norm
 TOP, FLOOR = 44, 412  # where a stream leaves the picture, and where it comes in
@@ -91,8 +91,9 @@ def picture() -> str:
         *(part(1, row, *words) for row, words in enumerate(NEW)),
         *(branch(column, above) for column in range(2) for above in (0, 2)),
         *(text(STREAMS[i] - 16, 430, below[i], INK, 14) for i in range(2)),
-        text(18, HEIGHT - 12, "orange: you write it in this notebook", ORANGE, 14),
-        text(306, HEIGHT - 12, "blue: the residual stream, to which branches are added", BLUE, 14),
+        text(18, HEIGHT - 34, "orange: you write it in this notebook", ORANGE, 14),
+        text(18, HEIGHT - 12, "small and grey: yours since 04 (RoPE), or in the package", GREY, 14),
+        text(306, HEIGHT - 34, "blue: the residual stream, to which branches are added", BLUE, 14),
     )
 
 
