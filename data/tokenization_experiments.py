@@ -160,25 +160,40 @@ def prompts(text: str) -> list[tuple[str, str]]:
 
 @torch.no_grad()
 def spaced(model: decoder.GPT, coder: tokenization.Tokenizer, text: str) -> dict[str, float]:
-    """Mean nats of the next word, with its space, and behind a space that was typed before."""
+    """Mean nats of the next word, with its space, and behind a space that was typed before.
+
+    Of both also the tokens and the nats of the first token.
+    """
     model.eval()
-    costs: dict[str, list[float]] = {"word": [], "behind_a_space": [], "says_a_space": []}
+    begins = torch.tensor([piece[0] in "ĠĊ" for piece in coder.vocabulary])
+    rows: list[dict[str, float]] = []
     for before, word in prompts(text):
-        costs["word"].append(cost(model, coder, before, word)[0])
-        nats, p_first = cost(model, coder, before + " ", word[1:])
-        costs["behind_a_space"].append(nats)
-        begins = [piece[0] in "ĠĊ" for piece in coder.vocabulary]
-        costs["says_a_space"].append(p_first[torch.tensor(begins)].sum().item())
-    return {name: round(sum(each) / len(each), 4) for name, each in costs.items()}
+        whole, _ = cost(model, coder, before, word)
+        behind, p_first = cost(model, coder, before + " ", word[1:])
+        rows.append(
+            bill("word", whole)
+            | bill("behind_a_space", behind)
+            | {"says_a_space": p_first[begins].sum().item()}
+        )
+    return {name: round(sum(row[name] for row in rows) / len(rows), 4) for name in rows[0]}
+
+
+def bill(name: str, nats: Tensor) -> dict[str, float]:
+    """What a word costs in all, its first token, and its number of tokens."""
+    return {
+        name: nats.sum().item(),
+        f"{name}_first": nats[0].item(),
+        f"{name}_tokens": float(len(nats)),
+    }
 
 
 def cost(
     model: decoder.GPT, coder: tokenization.Tokenizer, before: str, word: str
-) -> tuple[float, Tensor]:
-    """Nats of a word behind a text, and the probability of every token that could begin it."""
+) -> tuple[Tensor, Tensor]:
+    """Nats of each token of a word behind a text, and the probability of every first token."""
     read, said = coder.encode(before), coder.encode(word)
     log_p = model(torch.cat([read, said])[None])[0, len(read) - 1 : -1].log_softmax(-1)
-    return -log_p[range(len(said)), said].sum().item(), log_p[0].exp()
+    return -log_p[range(len(said)), said], log_p[0].exp()
 
 
 # --- Two small tasks ------------------------------------------------------------------------------
@@ -261,27 +276,58 @@ def spelled(kind: str, words: Sequence[str], seed: int, steps: int = 1000) -> di
 # --- Sums -----------------------------------------------------------------------------------------
 
 
-def sums() -> list[dict[str, Any]]:
-    """Sums of numbers below 1,000: digit by digit, cut by the notebook's tokenizer, and in pairs.
+def any_two(draw: random.Random) -> tuple[int, int]:
+    """Two numbers below 1,000."""
+    return draw.randrange(1000), draw.randrange(1000)
 
-    Those in pairs are cut at the hundreds, always.
+
+def three_digits(draw: random.Random) -> tuple[int, int]:
+    """Two numbers of three digits whose sum has three, too."""
+    one = draw.randrange(100, 900)
+    return one, draw.randrange(100, 1000 - one)
+
+
+def sums() -> list[dict[str, Any]]:
+    """Sums of numbers below 1,000, cut in five ways.
+
+    Digit by digit; by the notebook's tokenizer; two digits a token from the right (so always at the
+    hundreds), or from the left; and so from the left where all numbers have three digits.
     """
     coder = tokenization.BPE.train(docstrings.read().training, 4096)
     pieces = {number: coder.pieces(f" {number}") for number in range(2000)}
     digits = {number: list(f"Ġ{number}") for number in range(2000)}
-    pairs = {number: [f"Ġ{number // 100}", f"{number % 100:02}"] for number in range(2000)}
-    ways = {"digits": (digits, 600), "pieces": (pieces, 900), "pairs": (pairs, 900)}
+    right_pairs = {number: [f"Ġ{number // 100}", f"{number % 100:02}"] for number in range(2000)}
+    left_pairs = {number: two_by_two(str(number)) for number in range(2000)}
+    of_three = {number: left_pairs[number] for number in range(100, 1000)}
+    ways = {
+        "digits": (digits, 600, any_two),
+        "pieces": (pieces, 900, any_two),
+        "pairs": (right_pairs, 900, any_two),
+        "left pairs": (left_pairs, 900, any_two),
+        "left pairs, three digits": (of_three, 900, three_digits),
+    }
     return [added(kind, *way, seed) for kind, way in ways.items() for seed in SEEDS]
 
 
-def added(kind: str, cut: dict[int, list[str]], steps: int, seed: int) -> dict[str, Any]:
+def two_by_two(digits: str) -> list[str]:
+    """Two digits a token, from the left, the last alone where one is left."""
+    return [f"Ġ{digits[:2]}", *(digits[place : place + 2] for place in range(2, len(digits), 2))]
+
+
+def added(
+    kind: str,
+    cut: dict[int, list[str]],
+    steps: int,
+    two: Callable[[random.Random], tuple[int, int]],
+    seed: int,
+) -> dict[str, Any]:
     """One model that learns to add, and how many of 1,000 other sums are right."""
     tokens = sorted({token for number in cut.values() for token in number} | set("+=."))
     ids = {token: index for index, token in enumerate(tokens)}
     model, optimiser = learner(len(ids), seed)
 
     def some(draw: random.Random, n_sums: int) -> training.Batch:
-        pairs = [(draw.randrange(1000), draw.randrange(1000)) for _ in range(n_sums)]
+        pairs = [two(draw) for _ in range(n_sums)]
         return rows_for([([*cut[a], "+", *cut[b], "="], [*cut[a + b], "."]) for a, b in pairs], ids)
 
     draw = random.Random(seed)
