@@ -9,7 +9,7 @@ minutes, and kept in `build/tellers`.
 
 import runpy
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import combinations
 from pathlib import Path
 from random import Random
@@ -37,7 +37,7 @@ SEEDS = range(3)
 FORMS = {"place": story_forms.WHERE, "colour": story_forms.COLOUR}
 HEADS = [(layer, head) for layer in range(2) for head in range(2)]
 SUBSETS = [kept for size in range(5) for kept in combinations(HEADS, size)]
-DRAWS, OTHERS = (10, 11, 12), story_forms.several(99, 100)  # the notebook draws its own
+DRAWS, N_ROWS, OTHERS = (10, 11, 12), 60, story_forms.several(99, 60)  # the notebook draws its own
 
 
 def teller(seed: int) -> decoder.GPT:
@@ -63,30 +63,45 @@ def named(head: tuple[int, int]) -> str:
     return f"{head[0]}.{head[1]}"
 
 
+# What stands in the place of a head that is off, made of its outputs in other stories.
+WAYS: dict[str, Callable[[Tensor], Tensor]] = {
+    "mean": lambda there: there.mean((0, 1)).expand_as(there),
+    "mean here": lambda there: there.mean(0).expand_as(there),
+    "resampled": lambda there: there,
+}
+
+
 @torch.no_grad()
 def circuits() -> list[Row]:
-    """Right answers with each set of heads, all others at their mean over other stories."""
+    """Right answers with each set of heads, all others off, in three ways."""
     return [
-        {"seed": seed, "kind": kind, "kept": [named(head) for head in kept], "right": right}
+        {"seed": seed, "kind": kind, "kept": [named(head) for head in kept], "way": way} | right
         for seed in SEEDS
         for model in [teller(seed)]
         for kind, form in FORMS.items()
+        for sets in [[story_forms.several(draw, N_ROWS) for draw in DRAWS]]
+        for outputs in [interpretability.head_outputs(model, story_forms.told(form, OTHERS))]
         for kept in SUBSETS
-        for right in [right_with(model, form, kept)]
+        for way in WAYS
+        for off in [switched_off(outputs, [head for head in HEADS if head not in kept], way)]
+        for right in [{"right": right_at(model, form, -1, sets, off)}]
     ]
 
 
-def right_with(
-    model: decoder.GPT, form: str, kept: Sequence[tuple[int, int]], n_rows: int = 100
+Off = dict[tuple[int, int], Tensor]
+
+
+def switched_off(outputs: list[Tensor], heads: Sequence[tuple[int, int]], way: str) -> Off:
+    """What stands in the place of these heads."""
+    return {(a, b): WAYS[way](outputs[a][:, :, b]) for a, b in heads}
+
+
+def right_at(
+    model: decoder.GPT, form: str, at: int, sets: Sequence[Sequence[dict[str, str]]], off: Off
 ) -> list[float]:
-    """Right answers in three draws of stories."""
-    outputs = interpretability.head_outputs(model, story_forms.told(form, OTHERS))
-    means = {(a, b): outputs[a].mean((0, 1))[b] for a, b in HEADS if (a, b) not in kept}
-    with interpretability.ablate_heads(model, means):
-        return [
-            round(hits(model, form, story_forms.several(seed, n_rows))[:, -1].mean().item(), 3)
-            for seed in DRAWS
-        ]
+    """How often the word behind `at` is right in each set of stories, with some heads off."""
+    with interpretability.ablate_heads(model, off):
+        return [round(hits(model, form, rows)[:, at].mean().item(), 3) for rows in sets]
 
 
 def hits(
@@ -116,23 +131,55 @@ def looks() -> list[Row]:
     return [row | {"seed": seed} for seed in SEEDS for row in looks_of(teller(seed))]
 
 
-def looks_of(model: decoder.GPT, draws: Sequence[int] = DRAWS, n_rows: int = 100) -> list[Row]:
-    """A row for each word said and each head, with a number for each draw of stories."""
+def looks_of(model: decoder.GPT, draws: Sequence[int] = DRAWS, n_rows: int = N_ROWS) -> list[Row]:
+    """A row for each word said and each head, with a number for each draw of stories.
+
+    "right" is that of the whole model, "no_heads" with all four at their mean here, "without" with
+    this one resampled, "without_here" resampled at the word before only, where its weight is taken,
+    and "without_two" with another one resampled besides.
+    """
     found = []
     for said, (form, at, blank) in SAID.items():
         sets = [story_forms.several(seed, n_rows) for seed in draws]
         weights = [weight_on(model, form, at, blank, rows) for rows in sets]  # [layer, head] each
-        whole = [hits(model, form, rows)[:, at].mean().item() for rows in sets]
         outputs = interpretability.head_outputs(model, story_forms.told(form, OTHERS[:n_rows]))
-        for layer, head in HEADS:
-            with interpretability.ablate_head(model, layer, head, outputs[layer][:, :, head]):
-                without = [hits(model, form, rows)[:, at].mean().item() for rows in sets]
-            numbers = {
-                "weight": [round(each[layer, head].item(), 3) for each in weights],
-                "right": [round(each, 3) for each in whole],
-                "without": [round(each, 3) for each in without],
+        without = {
+            heads: right_at(model, form, at, sets, switched_off(outputs, heads, "resampled"))
+            for size in range(3)
+            for heads in combinations(HEADS, size)
+        }
+        none = right_at(model, form, at, sets, switched_off(outputs, HEADS, "mean here"))
+        here = without_here(model, form, at, sets, outputs)
+        for head in HEADS:
+            two = {
+                named(each): without[min(head, each), max(head, each)]
+                for each in HEADS
+                if each != head
             }
-            found.append({"said": said, "head": named((layer, head)), **numbers})
+            found.append({
+                "said": said, "head": named(head),
+                "weight": [round(each[head].item(), 3) for each in weights],
+                "right": without[()], "no_heads": none, "without": without[(head,)],
+                "without_here": here[head], "without_two": two,
+            })  # fmt: skip
+    return found
+
+
+def without_here(
+    model: decoder.GPT,
+    form: str,
+    at: int,
+    sets: Sequence[Sequence[dict[str, str]]],
+    outputs: list[Tensor],
+) -> dict[tuple[int, int], list[float]]:
+    """How often the word behind `at` is right with a head resampled at `at`, and only there."""
+    found: dict[tuple[int, int], list[float]] = {head: [] for head in HEADS}
+    for rows in sets:
+        own = interpretability.head_outputs(model, story_forms.told(form, rows))
+        for a, b in HEADS:
+            given = own[a][:, :, b].clone()
+            given[:, at] = outputs[a][:, at, b]
+            found[a, b] += right_at(model, form, at, [rows], {(a, b): given})
     return found
 
 
@@ -349,7 +396,7 @@ def without_direction(x: Float[Tensor, "rows d"], direction: Float[Tensor, " d"]
     return x - (x @ unit)[:, None] * unit
 
 
-# --- Heads that grow: as in section 11 of the notebook -------------------------------------------
+# --- Heads that grow: as in section 13 of the notebook -------------------------------------------
 
 
 class AttentionOnly(nn.Module):
