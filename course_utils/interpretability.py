@@ -8,7 +8,7 @@ hooks, and a hook is taken away at the end of its `with` block:
         logits = model(ids)
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -74,6 +74,19 @@ def ablate_head(
     return attend.w_o.register_forward_pre_hook(replaced)
 
 
+def ablate_heads(
+    model: decoder.GPT, replacements: Mapping[tuple[int, int], Tensor | None]
+) -> ExitStack:
+    """Several heads at once: for each (layer, head), what stands in its place; None is zeros.
+
+    `with ablate_heads(…):` holds inside the block, and ends with it.
+    """
+    until = ExitStack()
+    for (layer, head), replacement in replacements.items():
+        until.enter_context(ablate_head(model, layer, head, replacement))
+    return until
+
+
 def patch(
     module: nn.Module, activation: Float[Tensor, "batch tokens d"], tokens: Sequence[int]
 ) -> RemovableHandle:
@@ -89,6 +102,42 @@ def patch(
         return patched
 
     return module.register_forward_hook(replaced)
+
+
+class Pair:
+    """Two sets of texts with answers: how far does a patch move those of the second to the first?
+
+    The texts of both are of one length, `[batch, tokens]`; `yes` are the first ones' answers, `no`
+    those of the second. It is measured by the logit of `yes` less that of `no`, behind the last
+    token, as a mean over the batch.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        one: Int[Tensor, "batch tokens"],
+        other: Int[Tensor, "batch tokens"],
+        yes: Int[Tensor, " batch"],
+        no: Int[Tensor, " batch"],
+    ):
+        self.model, self.one, self.other = model, one, other
+        self.answers = torch.stack((yes, no), -1)
+        self.low, self.high = self._gap(other), self._gap(one)
+
+    def moved(self, *patches: tuple[nn.Module, Tensor, Sequence[int]]) -> float:
+        """0 where nothing changes, 1 where the second texts are answered as the first.
+
+        The patches, arguments of `patch`, hold together while the model reads the second texts.
+        """
+        with ExitStack() as until:
+            for each in patches:
+                until.enter_context(patch(*each))
+            return (self._gap(self.other) - self.low) / (self.high - self.low)
+
+    def _gap(self, ids: Int[Tensor, "batch tokens"]) -> float:
+        with torch.no_grad():
+            logits = self.model(ids)[:, -1].gather(-1, self.answers)
+        return (logits[:, 0] - logits[:, 1]).mean().item()
 
 
 # --- Reading what is in the residual stream ------------------------------------------------------

@@ -230,9 +230,12 @@ class GroupedAttention(nn.Module):
         self.norm_k = norm_k or nn.Identity()
 
     def forward(
-        self, x: Float[Tensor, "batch tokens d_model"], mask: Bool[Tensor, "..."] | None = None
-    ) -> Float[Tensor, "batch tokens d_model"]:
-        query, key, value = self.heads(x, x)
+        self,
+        x: Float[Tensor, "batch query d_model"],
+        memory: Float[Tensor, "batch key d_model"] | None = None,
+        mask: Bool[Tensor, "..."] | None = None,
+    ) -> Float[Tensor, "batch query d_model"]:
+        query, key, value = self.heads(x, x if memory is None else memory)
         return self.attend(query, key, value, mask)
 
     def heads(
@@ -300,9 +303,13 @@ class Windowed(nn.Module):
         self.window = window
 
     def forward(
-        self, x: Float[Tensor, "batch tokens d_model"], mask: Bool[Tensor, "..."] | None = None
-    ) -> Float[Tensor, "batch tokens d_model"]:
-        return self.inner(x, mask=self.narrowed(mask, x.shape[1], x.shape[1]))
+        self,
+        x: Float[Tensor, "batch query d_model"],
+        memory: Float[Tensor, "batch key d_model"] | None = None,
+        mask: Bool[Tensor, "..."] | None = None,
+    ) -> Float[Tensor, "batch query d_model"]:
+        n_key = x.shape[1] if memory is None else memory.shape[1]
+        return self.inner(x, memory, mask=self.narrowed(mask, x.shape[1], n_key))
 
     def narrowed(
         self, mask: Bool[Tensor, "..."] | None, n_query: int, n_key: int
@@ -353,9 +360,12 @@ class LatentAttention(nn.Module):
         self.rotary = Rotary(d_turned, base)
 
     def forward(
-        self, x: Float[Tensor, "batch tokens d_model"], mask: Bool[Tensor, "..."] | None = None
-    ) -> Float[Tensor, "batch tokens d_model"]:
-        query, first, second = self.heads(x, x)
+        self,
+        x: Float[Tensor, "batch query d_model"],
+        memory: Float[Tensor, "batch key d_model"] | None = None,
+        mask: Bool[Tensor, "..."] | None = None,
+    ) -> Float[Tensor, "batch query d_model"]:
+        query, first, second = self.heads(x, x if memory is None else memory)
         return self.attend(query, first, second, mask)
 
     def heads(

@@ -274,9 +274,17 @@ class CachedAttention(nn.Module):
         self.cache = cache
 
     def forward(
-        self, x: Float[Tensor, "rows new d_model"], mask: Bool[Tensor, "new all"] | None = None
+        self,
+        x: Float[Tensor, "rows new d_model"],
+        memory: Float[Tensor, "rows new d_model"] | None = None,
+        mask: Bool[Tensor, "new all"] | None = None,
     ) -> Float[Tensor, "rows new d_model"]:
-        """`x` are the new tokens. `mask` says which of all tokens each of them may look at."""
+        """`x` are the new tokens. `mask` says which of all tokens each of them may look at.
+
+        Raises ValueError where `memory` is another tensor than `x`: what was read is in the cache.
+        """
+        if memory is not None and memory is not x:
+            raise ValueError("memory must be x or None: these layers read their own text only")
         query, key, value = _heads(self.layer, x, start=self.cache.length)
         key, value = self.cache.update(key, value)
         return _attend(self.layer, query, key, value, mask)

@@ -1,25 +1,27 @@
-"""What notebook 11 has no time for: the story-teller from other first weights, and its circuit.
+"""What notebook 11 has no time for: other first weights, heads that grow, a sparse autoencoder.
 
-    .venv/bin/python data/interpretability_experiments.py [seeds] [growing]
+    .venv/bin/python data/interpretability_experiments.py [circuits] [looks] [growing] …
 
-runs them, or the named ones, and writes `interpretability_experiments.json` beside this script.
+runs all that stands in EXPERIMENTS, or what is named, and writes
+`interpretability_experiments.json` beside this script. A story-teller is trained once, which takes
+minutes, and kept in `build/tellers`.
 """
 
 import runpy
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
 from itertools import combinations
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from course_utils import attention, decoder, interpretability, modern, positions
-from course_utils.corpora import stories, story_forms
+from course_utils.corpora import sentences, stories, story_forms, story_grammar
 from course_utils.families import pretrained
 from course_utils.projection import Embedding, Linear
 from course_utils.runs import kernels, loop, optimisers
@@ -27,9 +29,15 @@ from course_utils.runs.experiments import write_down
 
 FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "interpretability_experiments.json"
+Row = dict[str, Any]
+
+# --- The story-teller from other first weights ---------------------------------------------------
+
+SEEDS = range(3)
 FORMS = {"place": story_forms.WHERE, "colour": story_forms.COLOUR}
 HEADS = [(layer, head) for layer in range(2) for head in range(2)]
-SUBSETS = [set_ for size in range(5) for set_ in combinations(HEADS, size)]
+SUBSETS = [kept for size in range(5) for kept in combinations(HEADS, size)]
+DRAWS, OTHERS = (10, 11, 12), story_forms.several(99, 100)  # the notebook draws its own
 
 
 def teller(seed: int) -> decoder.GPT:
@@ -38,47 +46,307 @@ def teller(seed: int) -> decoder.GPT:
         return pretrained.stories_model()
     script = runpy.run_path(str(FOLDER / "train_stories_model.py"))
     script["batches"].__globals__["SEED"] = seed  # of the weights, and of what is told
-    model = script["new_model"]()
+    model, kept = script["new_model"](), FOLDER.parent / "build" / "tellers" / f"{seed}.safetensors"
+    if kept.exists():
+        model.load_state_dict(load_file(kept))
+        return model.eval()
     plan = loop.Schedule(steps=2400, warmup=48, seed=seed)
     with kernels.fused():
         loop.train(model, optimisers.muon_and_adamw(model), script["batches"], plan)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    save_file(model.state_dict(), kept)
     return model.eval()
 
 
-def drawn(seed: int, n_rows: int) -> list[dict[str, str]]:
-    """Stories that ask for the thing that was moved, or for the other one."""
-    random = Random(seed)
-    rows = [story_forms.draw(random) for _ in range(n_rows)]
-    return [row | {"asked": random.choice([row["ball"], row["kite"]])} for row in rows]
+def named(head: tuple[int, int]) -> str:
+    """ "0.1" for layer 0, head 1."""
+    return f"{head[0]}.{head[1]}"
 
 
-def told(form: str, rows: Sequence[dict[str, str]]) -> Int[Tensor, "batch tokens"]:
-    """The stories as ids, up to the word before the answer."""
-    return torch.stack([stories.encode([stories.START, *story_forms.fill(form, r)]) for r in rows])
+@torch.no_grad()
+def circuits() -> list[Row]:
+    """Right answers with each set of heads, all others at their mean over other stories."""
+    return [
+        {"seed": seed, "kind": kind, "kept": [named(head) for head in kept], "right": right}
+        for seed in SEEDS
+        for model in [teller(seed)]
+        for kind, form in FORMS.items()
+        for kept in SUBSETS
+        for right in [right_with(model, form, kept)]
+    ]
 
 
-def circuit(model: decoder.GPT, seed: int, n_rows: int = 100) -> list[dict[str, Any]]:
-    """Right answers with each set of heads, the others at their mean over other stories."""
+def right_with(
+    model: decoder.GPT, form: str, kept: Sequence[tuple[int, int]], n_rows: int = 100
+) -> list[float]:
+    """Right answers in three draws of stories."""
+    outputs = interpretability.head_outputs(model, story_forms.told(form, OTHERS))
+    means = {(a, b): outputs[a].mean((0, 1))[b] for a, b in HEADS if (a, b) not in kept}
+    with interpretability.ablate_heads(model, means):
+        return [
+            round(hits(model, form, story_forms.several(seed, n_rows))[:, -1].mean().item(), 3)
+            for seed in DRAWS
+        ]
+
+
+def hits(
+    model: decoder.GPT, form: str, rows: Sequence[dict[str, str]]
+) -> Float[Tensor, "batch tokens"]:
+    """1 where the model finds the next word the likeliest, the answer the last of them."""
+    ids = story_forms.told(form, rows)
+    wanted = torch.cat((ids[:, 1:], story_forms.answers(form, rows)[:, None]), 1)
+    return (model(ids).argmax(-1) == wanted).double()
+
+
+WHERE, COLOUR = story_forms.WHERE, story_forms.COLOUR
+ANSWER = {kind: len(form.split()) for kind, form in FORMS.items()}
+# What is said, in which form, at which word it is known, and by which blank it is told.
+SAID = {
+    "thing": (WHERE, story_forms.place_of(WHERE, "asked") - 1, "asked"),
+    "first place": (WHERE, story_forms.place_of(WHERE, "first") - 1, "first"),
+    "he or she": (WHERE, story_forms.place_of(WHERE, "he") - 1, "tom"),
+    "place": (WHERE, ANSWER["place"], "answer"),
+    "colour": (COLOUR, ANSWER["colour"], "answer"),
+}
+
+
+@torch.no_grad()
+def looks() -> list[Row]:
+    """How much each head looks at the word that tells, and what is right without the head."""
+    return [row | {"seed": seed} for seed in SEEDS for row in looks_of(teller(seed))]
+
+
+def looks_of(model: decoder.GPT, draws: Sequence[int] = DRAWS, n_rows: int = 100) -> list[Row]:
+    """A row for each word said and each head, with a number for each draw of stories."""
     found = []
-    for kind, form in FORMS.items():
-        rows, others = drawn(0, n_rows), told(form, drawn(99, n_rows))
-        means = [heads.mean((0, 1)) for heads in interpretability.head_outputs(model, others)]
-        ids = told(form, rows)
-        answers = stories.encode([story_forms.answer(form, row) for row in rows])
-        for kept in SUBSETS:
-            with ExitStack() as until, torch.no_grad():
-                for layer, head in set(HEADS) - set(kept):
-                    mean = means[layer][head]
-                    until.enter_context(interpretability.ablate_head(model, layer, head, mean))
-                right = (model(ids)[:, -1].argmax(-1) == answers).double().mean().item()
-            names = [f"{layer}.{head}" for layer, head in kept]
-            found.append({"seed": seed, "kind": kind, "kept": names, "right": round(right, 3)})
+    for said, (form, at, blank) in SAID.items():
+        sets = [story_forms.several(seed, n_rows) for seed in draws]
+        weights = [weight_on(model, form, at, blank, rows) for rows in sets]  # [layer, head] each
+        whole = [hits(model, form, rows)[:, at].mean().item() for rows in sets]
+        outputs = interpretability.head_outputs(model, story_forms.told(form, OTHERS[:n_rows]))
+        for layer, head in HEADS:
+            with interpretability.ablate_head(model, layer, head, outputs[layer][:, :, head]):
+                without = [hits(model, form, rows)[:, at].mean().item() for rows in sets]
+            numbers = {
+                "weight": [round(each[layer, head].item(), 3) for each in weights],
+                "right": [round(each, 3) for each in whole],
+                "without": [round(each, 3) for each in without],
+            }
+            found.append({"said": said, "head": named((layer, head)), **numbers})
     return found
 
 
-def seeds() -> list[dict[str, Any]]:
-    """The circuits of three story-tellers."""
-    return [row for seed in range(3) for row in circuit(teller(seed), seed)]
+def weight_on(
+    model: decoder.GPT, form: str, at: int, blank: str, rows: Sequence[dict[str, str]]
+) -> Float[Tensor, "layer n_heads"]:
+    """The weight from word `at` on all earlier places of the word that stands in the blank."""
+    ids = story_forms.told(form, rows)
+    tells = [story_forms.answer(form, row) if blank == "answer" else row[blank] for row in rows]
+    there = (ids == stories.encode(tells)[:, None])[:, None]  # [batch, 1, tokens]
+    with attention.record() as maps:
+        model(ids)
+    return torch.stack([(each[:, :, at] * there).sum(-1).mean(0) for each in maps.values()])
+
+
+# --- A head for grammar, from four first weights --------------------------------------------------
+
+NOUNS = [sentences.GRAMMAR[name] for name in ("ONE", "MANY")]
+VERBS = ["is moves waits stops".split(), "are move wait stop".split()]
+SUBJECT = 3  # <bos> the old SUBJECT near the big OTHER
+
+
+@torch.no_grad()
+def agreement() -> list[Row]:
+    """Which head of the sentences model looks at the subject, and what each is good for."""
+    return [row | {"seed": seed} for seed in range(4) for row in agreement_of(grammarian(seed))]
+
+
+@torch.enable_grad()
+def grammarian(seed: int) -> decoder.GPT:
+    """The shipped sentences model for seed 0, else the same recipe from other first weights."""
+    if seed == 0:
+        return pretrained.sentences_model()
+    script = runpy.run_path(str(FOLDER / "train_sentences_model.py"))
+    script["train"].__globals__["SEED"] = seed
+    model = script["new_model"]()
+    script["train"](model)
+    return model.eval()
+
+
+def agreement_of(model: decoder.GPT, draws: Sequence[int] = DRAWS, n_rows: int = 100) -> list[Row]:
+    """For each head its weight on the subject, before the verb, and what is right without it."""
+    sets = [distracted(seed, n_rows) for seed in draws]
+    others, _ = distracted(99, n_rows)
+    outputs = interpretability.head_outputs(model, others)
+    found = []
+    for layer, there in enumerate(outputs):
+        for head in range(there.shape[2]):
+            weights = [last_weights(model, ids)[layer][:, head, SUBJECT].mean() for ids, _ in sets]
+            whole = [agrees(model, *each) for each in sets]
+            with interpretability.ablate_head(model, layer, head, outputs[layer][:, :, head]):
+                without = [agrees(model, *each) for each in sets]
+            numbers = {"weight": [round(w.item(), 3) for w in weights]}
+            numbers |= {"right": whole, "without": without}
+            found.append({"head": named((layer, head)), **numbers})
+    return found
+
+
+def distracted(seed: int, n_rows: int) -> tuple[Int[Tensor, "batch tokens"], Int[Tensor, " batch"]]:
+    """Beginnings "the old car near the big trees" and 1 where the subject is plural.
+
+    The other noun is always of the other number.
+    """
+    random, rows = Random(seed), []
+    for _ in range(n_rows):
+        many = random.randrange(2)
+        subject, other = (random.choice([*NOUNS[n]]) for n in (many, 1 - many))
+        rows.append((f"{sentences.START} the old {subject} near the big {other}".split(), many))
+    return torch.stack([sentences.encode(words) for words, _ in rows]), torch.tensor(
+        [many for _, many in rows]
+    )
+
+
+def agrees(
+    model: decoder.GPT, ids: Int[Tensor, "batch tokens"], many: Int[Tensor, " batch"]
+) -> float:
+    """How often the verbs of the subject's number are likelier, taken together."""
+    p = model(ids)[:, -1].softmax(-1)
+    it, they = (p[:, sentences.encode(verbs)].sum(-1) for verbs in VERBS)
+    return ((they > it) == many.bool()).double().mean().item()
+
+
+def last_weights(
+    model: decoder.GPT, ids: Int[Tensor, "batch tokens"]
+) -> list[Float[Tensor, "batch n_heads tokens"]]:
+    """Where the last word looks, layer by layer."""
+    with attention.record() as maps:
+        model(ids)
+    return [each[:, :, -1] for each in maps.values()]
+
+
+# --- A sparse autoencoder beside a difference of means -------------------------------------------
+
+D_MODEL, N_FEATURES, N_ACTIVE = 64, 512, 8
+SAYABLE = {"place": story_grammar.PLACES, "colour": story_grammar.COLOURS}
+
+
+class SparseAutoencoder(nn.Module):
+    """Gives a vector back from the few features that it finds in it (Gao et al. 2024, §2.3)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.down = Linear(D_MODEL, N_FEATURES), Linear(N_FEATURES, D_MODEL)
+
+    def features(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch features"]:
+        """At most `N_ACTIVE` of them are not 0."""
+        found = (self.up(x - self.down.bias)).relu()
+        most = found.topk(N_ACTIVE, -1)
+        return torch.zeros_like(found).scatter(-1, most.indices, most.values)
+
+    def forward(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
+        return self.down(self.features(x))
+
+
+@torch.enable_grad()
+def fitted(vectors: Float[Tensor, "rows d"], seed: int, steps: int = 800) -> SparseAutoencoder:
+    """Trained to give the vectors back; every feature's direction has length 1."""
+    torch.manual_seed(seed)
+    model, generator = SparseAutoencoder(), torch.Generator().manual_seed(seed)
+    model.down.bias.data = vectors.mean(0)
+    _unit_length(model)
+    model.up.weight.data = model.down.weight.data.T.clone()
+    optimiser = torch.optim.Adam(model.parameters(), lr=3e-3)
+    falling = torch.optim.lr_scheduler.LambdaLR(
+        optimiser, lambda step: min(1.0, (steps - step) / (0.3 * steps))
+    )
+    for _ in range(steps):
+        some = vectors[torch.randint(len(vectors), (512,), generator=generator)]
+        optimiser.zero_grad()
+        nn.functional.mse_loss(model(some), some).backward()
+        optimiser.step()
+        falling.step()
+        _unit_length(model)
+    return model
+
+
+@torch.no_grad()
+def _unit_length(model: SparseAutoencoder) -> None:
+    model.down.weight.div_(model.down.weight.norm(dim=0))
+
+
+@torch.no_grad()
+def autoencoder() -> list[Row]:
+    """For each answer its best feature behind block 0, and what is lost when it is taken away.
+
+    The best feature is chosen on some stories; all numbers are those of others.
+    """
+    model = pretrained.stories_model()
+    texts = [[stories.START, *stories.sample(Random(seed))] for seed in range(200)]
+    streams = [interpretability.residual_stream(model, stories.encode(t)[None]) for t in texts]
+    vectors = torch.cat([each[1, 0] for each in streams])
+    size = vectors.norm(dim=-1).mean() / D_MODEL**0.5
+    found = []
+    for seed in range(3):
+        sparse = fitted(vectors / size, seed)
+        left = (sparse(vectors / size) - vectors / size).square().sum()
+        of_all = (vectors - vectors.mean(0)).square().sum() / size**2
+        for kind, words in SAYABLE.items():
+            row = {"seed": seed, "explained": round(1 - (left / of_all).item(), 3), "kind": kind}
+            found += [row | told for told in taken_away(model, sparse, size, kind, words)]
+    return found
+
+
+def taken_away(
+    model: decoder.GPT, sparse: SparseAutoencoder, size: Tensor, kind: str, words: Sequence[str]
+) -> list[Row]:
+    """Right answers of each word's own stories, and of the others, without four things."""
+    form, drawn = FORMS[kind], [story_forms.several(seed, 160) for seed in (60, 61)]
+    (chosen, tested), (known, wanted) = (
+        [
+            interpretability.residual_stream(model, story_forms.told(form, rows))[1]
+            for rows in drawn
+        ],
+        [story_forms.answers(form, rows) for rows in drawn],
+    )
+    here, there = (sparse.features(x[:, -1] / size) for x in (chosen, tested))
+    generator, found = torch.Generator().manual_seed(0), []
+
+    def right(last: Tensor, own: Tensor) -> list[float]:
+        given = tested.clone()
+        given[:, -1] = last
+        with interpretability.patch(model.blocks[0], given, [-1]):
+            good = model(story_forms.told(form, drawn[1]))[:, -1].argmax(-1) == wanted
+        return [round(good[which].double().mean().item(), 3) for which in (own, ~own)]
+
+    for word in words:
+        (number,) = stories.encode([word])
+        best = int(f1(here > 0, known == number).argmax())
+        own, last = wanted == number, tested[:, -1]
+        feature = sparse.down.weight[:, best]
+        means = chosen[known == number, -1].mean(0) - chosen[known != number, -1].mean(0)
+        found.append({
+            "word": word,
+            "f1": round(f1(there[:, [best]] > 0, own).item(), 3),
+            "off": right(last - there[:, [best]] * feature * size, own),
+            "feature": right(without_direction(last, feature), own),
+            "means": right(without_direction(last, means), own),
+            "random": right(
+                without_direction(last, torch.randn(D_MODEL, generator=generator)), own
+            ),
+        })  # fmt: skip
+    return found
+
+
+def f1(said: Tensor, true: Tensor) -> Tensor:
+    """Of each column of `said`: twice what both have, over what each has."""
+    both = (said & true[:, None]).sum(0)
+    return 2 * both / (said.sum(0) + true.sum())
+
+
+def without_direction(x: Float[Tensor, "rows d"], direction: Float[Tensor, " d"]) -> Tensor:
+    """The rows, with nothing left that points in this direction."""
+    unit = direction / direction.norm()
+    return x - (x @ unit)[:, None] * unit
 
 
 # --- Heads that grow: as in section 11 of the notebook -------------------------------------------
@@ -111,13 +379,15 @@ def loss_of(model: nn.Module, rows: Int[Tensor, "batch tokens"], period: int) ->
     return nn.functional.cross_entropy(logits.flatten(0, 1), rows[:, period + 1 :].flatten())
 
 
-def grow(n_layers: int, seed: int, periods: Sequence[int], steps: int = 240) -> list[dict]:
+def grow(
+    n_layers: int, seed: int, periods: Sequence[int], steps: int = 240, rate: float = 3e-3
+) -> tuple[decoder.GPT, list[Row]]:
     """Train, and look every 20 steps: loss, best previous-token and best induction score."""
     torch.manual_seed(seed)
     blocks = [AttentionOnly(64, 2) for _ in range(n_layers)]
     head = Linear(64, WORDS, bias=False)
     model = decoder.GPT(Embedding(WORDS, 64), blocks, modern.RMSNorm(64), head)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3, betas=(0.9, 0.98))
+    optimiser = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.98))
     generator, random = torch.Generator().manual_seed(seed), Random(seed)
     test, log = repeating(32, PERIOD, torch.Generator().manual_seed(99)), []
     for step in range(steps + 1):
@@ -132,22 +402,72 @@ def grow(n_layers: int, seed: int, periods: Sequence[int], steps: int = 240) -> 
         optimiser.zero_grad()
         loss_of(model, repeating(32, period, generator), period).backward()
         optimiser.step()
-    return log
+    return model, log
 
 
-def growing() -> list[dict[str, Any]]:
-    """One layer and two, three seeds, the period varied; and one layer that always has 20."""
+def repeated(model: decoder.GPT, period: int) -> float:
+    """Loss on fresh texts of this period."""
+    rows = repeating(32, period, torch.Generator().manual_seed(100 + period))
+    with torch.no_grad():
+        return loss_of(model, rows, period).item()
+
+
+def scores_of(model: decoder.GPT, period: int) -> dict[str, Float[Tensor, "layer n_heads"]]:
+    """Previous-token and induction score of every head."""
+    with torch.no_grad(), attention.record() as maps:
+        model(repeating(32, period, torch.Generator().manual_seed(100 + period)))
+    return {
+        "previous": torch.stack(
+            [interpretability.head_scores(m)["previous"] for m in maps.values()]
+        ),
+        "induction": torch.stack(
+            [interpretability.induction_score(m, period) for m in maps.values()]
+        ),
+    }
+
+
+def growing() -> list[Row]:
+    """One layer and two, three seeds, the period varied; and one layer that always has 20.
+
+    Of each, its last row, and its loss on period 15; of two layers, what is left without the
+    head that looks at the token before, and without the other of its layer.
+    """
     varied: Sequence[int] = range(10, 30)
     plan = [(n_layers, seed, varied) for n_layers in (1, 2) for seed in range(3)]
     plan += [(1, seed, [PERIOD]) for seed in range(3)]
+    found = []
+    for n_layers, seed, periods in plan:
+        model, log = grow(n_layers, seed, periods)
+        row = {"n_layers": n_layers, "seed": seed, "varied": len(periods) > 1, **log[-1]}
+        row["losses"] = [round(each["loss"], 3) for each in log]  # every 20 steps
+        found.append(row | {"loss_15": repeated(model, 15)} | without_previous(model))
+    return found
+
+
+def without_previous(model: decoder.GPT) -> Row:
+    """Layer 0 without its head that looks most at the token before, and without the other one."""
+    head = int(scores_of(model, PERIOD)["previous"][0].argmax())
+    left: Row = {}
+    for name, each in (("previous", head), ("other", 1 - head)):
+        with interpretability.ablate_head(model, 0, each):
+            induction = scores_of(model, PERIOD)["induction"].max().item()
+            left |= {f"loss_without_{name}": repeated(model, PERIOD)}
+            left |= {f"induction_without_{name}": induction}
+    return left
+
+
+def plateau() -> list[Row]:
+    """Three rates: two layers with 240 steps, one layer with twice as many."""
     return [
-        {"n_layers": n_layers, "seed": seed, "varied": len(periods) > 1, **grow(*each)[-1]}
-        for each in plan
-        for n_layers, seed, periods in [each]
+        {"n_layers": n_layers, "rate": rate, **grow(n_layers, 0, range(10, 30), steps, rate)[1][-1]}
+        for n_layers, steps in ((1, 480), (2, 240))
+        for rate in (1e-3, 3e-3, 1e-2)
     ]
 
 
-EXPERIMENTS = {each.__name__: each for each in (seeds, growing)}
+EXPERIMENTS = {
+    each.__name__: each for each in (circuits, looks, agreement, autoencoder, growing, plateau)
+}
 
 
 if __name__ == "__main__":

@@ -1,14 +1,17 @@
-"""Run the experiment of notebook 10 that takes too long for it, and write down what came out.
+"""Run the experiments of notebook 10 that take too long for it, and write down what came out.
 
-COURSE_UTILS_PARTS=reference python data/tokenization_experiments.py models
+COURSE_UTILS_PARTS=reference python data/tokenization_experiments.py models spaces spelling sums
 
-The results go to tokenization_experiments.json beside this script. All models are GPTs with equal
-blocks that learn the docstrings of Python's standard library, `corpora.docstrings`.
+The results go to tokenization_experiments.json beside this script. The models of `models` and
+`spaces` are GPTs with equal blocks that learn the docstrings of Python's standard library,
+`corpora.docstrings`; those of `spelling` and `sums` learn one small task each.
 """
 
 import platform
+import random
 import sys
 import time
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,30 +69,52 @@ def loss_on(model: decoder.GPT, ids: Int[Tensor, " all"]) -> float:
     )
 
 
-def trained(name: str, coder: Coder, text: Text, seed: int) -> dict[str, Any]:
-    """One model, trained for `FLOPS`, and what it pays for the validation text."""
+def taught(
+    coder: Coder, text: Text, seed: int, flops: float = FLOPS
+) -> tuple[decoder.GPT, Int[Tensor, " all"], dict[str, Any]]:
+    """One model, trained for so many FLOPs; the validation text in its ids; how it was trained."""
     read, asked = coder.encode(text.training), coder.encode(text.validation)
     size = len(coder.vocabulary)
     sizes = scaling.Sizes(size, D_MODEL, N_HEADS, N_LAYERS, N_TOKENS)
     a_step = N_ROWS * N_TOKENS * scaling.flops_per_token(sizes, N_TOKENS, training=True)
-    steps = round(FLOPS / a_step)
+    steps = round(flops / a_step)
     torch.manual_seed(seed)
     model = modern.modern_gpt(size, D_MODEL, N_HEADS, N_LAYERS)
-    optimiser = optimisers.muon_and_adamw(model, muon_lr=0.02, adamw_lr=8e-3)
     started = time.process_time()
+    learn(
+        model,
+        optimisers.muon_and_adamw(model, muon_lr=0.02, adamw_lr=8e-3),
+        lambda step: decoder.shift_targets(crops(read, seed, step, N_ROWS, N_TOKENS + 1)),
+        steps,
+    )
+    seconds = round(time.process_time() - started, 1)
+    return model, asked, {"seed": seed, "vocabulary": size, "steps": steps, "seconds": seconds}
+
+
+def learn(
+    model: decoder.GPT,
+    optimiser: Any,
+    batch: Callable[[int], training.Batch],
+    steps: int,
+) -> None:
+    """Train on the batch of every step, with a warm-up and a decay to zero."""
     with kernels.fused():
         for step in range(steps):
             for group in optimiser.param_groups:
                 group["lr"] = training.lr_at_step(step, group["peak_lr"], steps // 20, steps)
-            rows = crops(read, seed, step, N_ROWS, N_TOKENS + 1)
-            training.train_step(model, [decoder.shift_targets(rows)], optimiser, 1.0)
-        seconds = time.process_time() - started
+            training.train_step(model, [batch(step)], optimiser, 1.0)
+
+
+def trained(name: str, coder: Coder, text: Text, seed: int) -> dict[str, Any]:
+    """What one model pays for the validation text."""
+    model, asked, how = taught(coder, text, seed)
+    with kernels.fused():
         nats = loss_on(model, asked)
     n_bytes = len(text.validation.encode())
     spelled = left_out(coder, text)
     return {
-        **{"tokenizer": name, "seed": seed, "vocabulary": size, "steps": steps},
-        **{"n": sum(each.numel() for each in model.parameters()), "seconds": round(seconds, 1)},
+        **({"tokenizer": name} | how),
+        "n": sum(each.numel() for each in model.parameters()),
         **{"tokens": len(asked), "bytes": n_bytes, "nats_a_token": round(nats, 4)},
         "bits_per_byte": round(baselines.bits_per_byte(nats * len(asked) + spelled, n_bytes), 4),
         "without_spelling": round(baselines.bits_per_byte(nats * len(asked), n_bytes), 4),
@@ -104,7 +129,171 @@ def models() -> list[dict[str, Any]]:
     return [trained(name, coder, text, seed) for name, coder in made.items() for seed in SEEDS]
 
 
-EXPERIMENTS = {each.__name__: each for each in (models,)}
+# --- A space at the end ---------------------------------------------------------------------------
+
+N_WORDS = 300
+
+
+def spaces() -> list[dict[str, Any]]:
+    """What the next word costs after a text that ends with a word, and with a space."""
+    text = docstrings.read()
+    made = {"bytes": tokenization.Bytes(), "BPE 1,024": tokenization.BPE.train(text.training, 1024)}
+    return [
+        {"tokenizer": name} | how | spaced(model, coder, text.validation)
+        for name, coder in made.items()
+        for seed in SEEDS
+        for model, _, how in (taught(coder, text, seed, FLOPS / 4),)
+    ]
+
+
+def prompts(text: str) -> list[tuple[str, str]]:
+    """Places before a space and a word of letters: the 30 words before it, and the word."""
+    words = tokenization.pretokenize(text)
+    places = [
+        place
+        for place in range(30, len(words))
+        if words[place][0] == " " and words[place][1:].isalpha() and words[place - 1][-1].isalpha()
+    ]
+    chosen = random.Random(0).sample(places, N_WORDS)
+    return [("".join(words[place - 30 : place]), words[place]) for place in chosen]
+
+
+@torch.no_grad()
+def spaced(model: decoder.GPT, coder: tokenization.Tokenizer, text: str) -> dict[str, float]:
+    """Mean nats of the next word, with its space, and behind a space that was typed before."""
+    model.eval()
+    costs: dict[str, list[float]] = {"word": [], "behind_a_space": [], "says_a_space": []}
+    for before, word in prompts(text):
+        costs["word"].append(cost(model, coder, before, word)[0])
+        nats, p_first = cost(model, coder, before + " ", word[1:])
+        costs["behind_a_space"].append(nats)
+        begins = [piece[0] in "ĠĊ" for piece in coder.vocabulary]
+        costs["says_a_space"].append(p_first[torch.tensor(begins)].sum().item())
+    return {name: round(sum(each) / len(each), 4) for name, each in costs.items()}
+
+
+def cost(
+    model: decoder.GPT, coder: tokenization.Tokenizer, before: str, word: str
+) -> tuple[float, Tensor]:
+    """Nats of a word behind a text, and the probability of every token that could begin it."""
+    read, said = coder.encode(before), coder.encode(word)
+    log_p = model(torch.cat([read, said])[None])[0, len(read) - 1 : -1].log_softmax(-1)
+    return -log_p[range(len(said)), said].sum().item(), log_p[0].exp()
+
+
+# --- Two small tasks ------------------------------------------------------------------------------
+
+
+def rows_for(
+    tasks: Iterable[tuple[Sequence[str], Sequence[str]]], ids: dict[str, int]
+) -> training.Batch:
+    """Questions and answers in tokens, filled up to one length; only the answers are asked for."""
+    both = list(tasks)
+    pairs = [(*question, *answer) for question, answer in both]
+    rows = torch.zeros(len(pairs), max(map(len, pairs)), dtype=torch.long)
+    asked = torch.zeros_like(rows, dtype=torch.bool)
+    for place, (question, _) in enumerate(both):
+        found = torch.tensor([ids[token] for token in pairs[place]])
+        rows[place, : len(found)] = found
+        asked[place, len(question) : len(found)] = True
+    inputs, targets = decoder.shift_targets(rows)
+    return inputs, targets.masked_fill(~asked[:, 1:], -100)
+
+
+@torch.no_grad()
+def right(model: decoder.GPT, batch: training.Batch) -> float:
+    """Share of the answers of which every token is the likeliest."""
+    inputs, targets = batch
+    good = (model.eval()(inputs).argmax(-1) == targets) | (targets == -100)
+    return round(good.all(1).float().mean().item(), 4)
+
+
+def learner(n_tokens: int, seed: int) -> tuple[decoder.GPT, Any]:
+    """A GPT with two blocks of width 64, and its optimiser."""
+    torch.manual_seed(seed)
+    model = decoder.gpt(n_tokens, 64, 4, 2, 32)
+    training.init_weights(model, 2)
+    return model, optimisers.muon_and_adamw(model, 0.02, 4e-3)
+
+
+# --- Spelling -------------------------------------------------------------------------------------
+
+
+def spelling() -> list[dict[str, Any]]:
+    """Words of the tokenizer to say and to spell; a fifth of them is said, but never spelled."""
+    vocabulary = tokenization.BPE.train(docstrings.read().training, 4096).vocabulary
+    short = [piece[1:] for piece in vocabulary if piece[0] == "Ġ" and 4 <= len(piece) <= 8]
+    words = [word for word in short if word.isascii() and word.isalpha() and word.islower()][:400]
+    return [spelled(kind, words, seed) for kind in ("letters", "pieces") for seed in SEEDS]
+
+
+def spelled(kind: str, words: Sequence[str], seed: int, steps: int = 1000) -> dict[str, Any]:
+    """One model; what it says and spells of the words that it was, and was not, taught to spell."""
+    cut = list if kind == "letters" else lambda word: [f"Ġ{word}"]
+    draw = random.Random(seed)
+    mixed = draw.sample(words, len(words))
+    never, taught_words = mixed[: len(words) // 5], mixed[len(words) // 5 :]
+
+    def say(word: str) -> tuple[list[str], list[str]]:
+        return ["say", *cut(word), ":"], [*cut(word), "."]
+
+    def spell(word: str) -> tuple[list[str], list[str]]:
+        return ["spell", *cut(word), ":"], [*word, "."]
+
+    tokens = ["say", "spell", ":", ".", *"abcdefghijklmnopqrstuvwxyz"]
+    tokens += [f"Ġ{word}" for word in words] if kind == "pieces" else []
+    ids = {token: index for index, token in enumerate(tokens)}
+    model, optimiser = learner(len(ids), seed)
+
+    def batch(step: int) -> training.Batch:
+        said = [say(word) for word in draw.choices(words, k=32)]
+        return rows_for(said + [spell(word) for word in draw.choices(taught_words, k=32)], ids)
+
+    learn(model, optimiser, batch, steps)
+    return {
+        **{"kind": kind, "seed": seed, "steps": steps, "words": len(words)},
+        "said": right(model, rows_for(map(say, never), ids)),
+        "spelled_taught": right(model, rows_for(map(spell, taught_words), ids)),
+        "spelled_never": right(model, rows_for(map(spell, never), ids)),
+    }
+
+
+# --- Sums -----------------------------------------------------------------------------------------
+
+
+def sums() -> list[dict[str, Any]]:
+    """Sums of numbers below 1,000: digit by digit, cut by the notebook's tokenizer, and in pairs.
+
+    Those in pairs are cut at the hundreds, always.
+    """
+    coder = tokenization.BPE.train(docstrings.read().training, 4096)
+    pieces = {number: coder.pieces(f" {number}") for number in range(2000)}
+    digits = {number: list(f"Ġ{number}") for number in range(2000)}
+    pairs = {number: [f"Ġ{number // 100}", f"{number % 100:02}"] for number in range(2000)}
+    ways = {"digits": (digits, 600), "pieces": (pieces, 900), "pairs": (pairs, 900)}
+    return [added(kind, *way, seed) for kind, way in ways.items() for seed in SEEDS]
+
+
+def added(kind: str, cut: dict[int, list[str]], steps: int, seed: int) -> dict[str, Any]:
+    """One model that learns to add, and how many of 1,000 other sums are right."""
+    tokens = sorted({token for number in cut.values() for token in number} | set("+=."))
+    ids = {token: index for index, token in enumerate(tokens)}
+    model, optimiser = learner(len(ids), seed)
+
+    def some(draw: random.Random, n_sums: int) -> training.Batch:
+        pairs = [(draw.randrange(1000), draw.randrange(1000)) for _ in range(n_sums)]
+        return rows_for([([*cut[a], "+", *cut[b], "="], [*cut[a + b], "."]) for a, b in pairs], ids)
+
+    draw = random.Random(seed)
+    learn(model, optimiser, lambda step: some(draw, 64), steps)
+    return {
+        **{"kind": kind, "seed": seed, "steps": steps, "vocabulary": len(ids)},
+        "tokens_a_number": round(sum(map(len, cut.values())) / len(cut), 2),
+        "right": right(model, some(random.Random(1000), 1000)),
+    }
+
+
+EXPERIMENTS = {each.__name__: each for each in (models, spaces, spelling, sums)}
 
 
 if __name__ == "__main__":

@@ -9,8 +9,14 @@ A form is a sentence with blanks. What stands in the blanks is drawn, or changed
 Every filled form is the beginning of a story that `stories` can tell; what follows is the answer.
 """
 
+from collections.abc import Sequence
 from random import Random
 
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from course_utils.corpora import stories
 from course_utils.corpora import story_grammar as grammar
 
 _TOLD = (
@@ -60,3 +66,23 @@ def place_of(form: str, blank: str, time: int = -1) -> int:
     """Where a blank stands in the form's words, behind <bos>: the last time, or the time-th."""
     words = form.split()
     return [at for at, word in enumerate(words, start=1) if word == f"{{{blank}}}"][time]
+
+
+# --- Many stories of one form, as numbers --------------------------------------------------------
+
+
+def several(seed: int, n_rows: int) -> list[dict[str, str]]:
+    """Words for the blanks of `n_rows` stories; each asks for one of its two things."""
+    random = Random(seed)
+    rows = [draw(random) for _ in range(n_rows)]
+    return [row | {"asked": random.choice([row["ball"], row["kite"]])} for row in rows]
+
+
+def told(form: str, rows: Sequence[dict[str, str]]) -> Int[Tensor, "batch tokens"]:
+    """The stories as ids, <bos> first, up to the word before the answer."""
+    return torch.stack([stories.encode([stories.START, *fill(form, row)]) for row in rows])
+
+
+def answers(form: str, rows: Sequence[dict[str, str]]) -> Int[Tensor, " batch"]:
+    """The ids of the right answers."""
+    return stories.encode([answer(form, row) for row in rows])

@@ -61,7 +61,7 @@ def compare(wanted: Outcome, seen: Outcome, names: tuple[str, ...] = ()) -> Diff
     if seen.changed:
         return Difference(
             f"The values are right, but your code changes `{seen.changed[0]}` in place: the caller "
-            "still needs it. Make a new tensor instead."
+            "still needs it. Make a new one instead."
         )
     if seen.backward_error is not None:
         return Difference(_backward_sentence(seen.backward_error))

@@ -165,7 +165,36 @@ def bert_masked(config: Config) -> MaskedLanguageModel:
     )
 
 
-# --- What both are made of -----------------------------------------------------------------------
+# --- What several families are made of -----------------------------------------------------------
+
+
+class MappedAttention(nn.Module):
+    """Attention with maps of one's choice, for heads of any size (Vaswani et al. 2017, §3.2.2)."""
+
+    def __init__(
+        self, n_heads: int, w_q: nn.Module, w_k: nn.Module, w_v: nn.Module, w_o: nn.Module
+    ):
+        super().__init__()
+        self.n_heads = n_heads
+        self.w_q = w_q
+        self.w_k = w_k
+        self.w_v = w_v
+        self.w_o = w_o
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch query d_model"],
+        memory: Float[Tensor, "batch key d_model"] | None = None,
+        mask: Bool[Tensor, "..."] | None = None,
+        bias: Float[Tensor, "..."] | None = None,
+    ) -> Float[Tensor, "batch query d_model"]:
+        memory = x if memory is None else memory
+        query, key, value = (
+            attention.split_heads(projected, self.n_heads)
+            for projected in attention.project_qkv(x, memory, self.w_q, self.w_k, self.w_v)
+        )
+        heads = attention.scaled_dot_product_attention(query, key, value, mask, bias)
+        return self.w_o(attention.merge_heads(heads))
 
 
 def _block(

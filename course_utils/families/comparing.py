@@ -75,17 +75,18 @@ def compare(case: Case, dtype: torch.dtype = torch.float32) -> Comparison:
         dtype,
         _difference(dict(enumerate(theirs)), dict(enumerate(ours))),
         _difference(renaming.rename(their_gradients, case.rules), our_gradients),
-        _cached(case),
+        _cached(case, dtype),
     )
 
 
 @torch.no_grad()
-def _cached(case: Case) -> float | None:
-    """How far apart the models are that go on from a cache, in the precision they now have."""
+def _cached(case: Case, dtype: torch.dtype) -> float | None:
+    """How far apart the models are that go on from a cache."""
     if case.read_theirs is None or case.read_ours is None:
         return None
-    theirs = case.read_theirs(case.theirs, *case.inputs)
-    ours = case.read_ours(case.ours, *case.inputs)
+    inputs = [_leaf(x, dtype) for x in case.inputs]
+    theirs = case.read_theirs(case.theirs, *inputs)
+    ours = case.read_ours(case.ours, *inputs)
     return _difference(dict(enumerate(theirs)), dict(enumerate(ours)))
 
 

@@ -13,7 +13,18 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from course_utils.families import llamas, neox, renaming, rules_llamas
+from course_utils.families import (
+    barts,
+    llamas,
+    neox,
+    renaming,
+    rules_llamas,
+    rules_seq2seq,
+    rules_vision,
+    speech,
+    t5s,
+    vision,
+)
 from course_utils.families.builders import bert, bert_masked, gpt2
 from course_utils.families.config import Config
 
@@ -35,6 +46,13 @@ FAMILIES: dict[str, Family] = {
     "Qwen3ForCausalLM": (llamas.qwen3, rules_llamas.llama),
     "GptOssForCausalLM": (llamas.gpt_oss, rules_llamas.gpt_oss),
     "GPTNeoXForCausalLM": (neox.gpt_neox, rules_llamas.gpt_neox),
+    "T5ForConditionalGeneration": (t5s.t5, _always(rules_seq2seq.T5)),
+    "BartForConditionalGeneration": (barts.bart, _always(rules_seq2seq.BART)),
+    "BartModel": (barts.bart_body, _always(rules_seq2seq.BART)),
+    "WhisperForConditionalGeneration": (speech.whisper, _always(rules_seq2seq.WHISPER)),
+    "ViTModel": (vision.vit, _always(rules_vision.VIT)),
+    "ViTForImageClassification": (vision.vit_classifier, _always(rules_vision.VIT_CLASSIFIER)),
+    "CLIPModel": (vision.clip, _always(rules_vision.CLIP)),
 }
 INDEX = "model.safetensors.index.json"
 # Some place the same weights in another layout beside them, such as consolidated.safetensors.

@@ -6,7 +6,13 @@ asks both the same, and compares outputs and gradients, and what is read on from
 
 from collections.abc import Callable, Iterator
 
-from course_utils.families import cases_bert, cases_llamas, cases_torch
+from course_utils.families import (
+    cases_bert,
+    cases_llamas,
+    cases_seq2seq,
+    cases_torch,
+    cases_vision,
+)
 from course_utils.families.comparing import Case, Comparison, compare
 
 CASES: dict[str, Callable[[], Case]] = {
@@ -27,6 +33,13 @@ CASES: dict[str, Callable[[], Case]] = {
     "gpt_oss": cases_llamas.gpt_oss,
     "gpt_neox": cases_llamas.gpt_neox,
     "gpt_neox_in_turn": lambda: cases_llamas.gpt_neox(parallel=False),
+    "t5": cases_seq2seq.t5,
+    "t5_gated": cases_seq2seq.t5_gated,
+    "bart": cases_seq2seq.bart,
+    "whisper": cases_seq2seq.whisper,
+    "vit": cases_vision.vit,
+    "vit_classifier": cases_vision.vit_classifier,
+    "clip": cases_vision.clip,
     "minilm": cases_bert.minilm,
 }
 

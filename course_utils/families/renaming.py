@@ -20,8 +20,9 @@ class Rule:
     It is transposed first, if `transposed`, and then cut into equal runs of rows, one for each
     name. With several `groups` (of a head's queries, keys and values) each is cut so, and what
     belongs together is joined. If `stacked`, all this is done to every entry of the first axis,
-    whose number takes the place of # in the names. A tensor that becomes nothing is one that our
-    model does not need.
+    whose number takes the place of # in the names. `skipped` rows at the beginning are left out,
+    and the axes from number `flattened` on are made one. A tensor that becomes nothing is one that
+    our model does not need.
     """
 
     pattern: str
@@ -29,6 +30,8 @@ class Rule:
     transposed: bool = False
     groups: int = 1
     stacked: bool = False
+    skipped: int = 0
+    flattened: int | None = None
 
 
 Rules = tuple[Rule, ...]
@@ -68,7 +71,7 @@ def _apply_first_rule(name: str, tensor: Tensor, rules: Rules) -> dict[str, Tens
         match = re.fullmatch(rule.pattern, name)
         if match and not rule.into:
             return {}
-        if match and tensor.ndim >= rule.stacked + (len(rule.into) > 1):
+        if match and tensor.ndim >= _axes(rule):
             names = [match.expand(template) for template in rule.into]
             if not rule.stacked:
                 return dict(zip(names, _cut(tensor, rule), strict=True))
@@ -80,9 +83,17 @@ def _apply_first_rule(name: str, tensor: Tensor, rules: Rules) -> dict[str, Tens
     return {name: tensor}
 
 
+def _axes(rule: Rule) -> int:
+    """How many axes a tensor must have for the rule."""
+    has_rows = len(rule.into) > 1 or rule.skipped > 0
+    return rule.stacked + max(has_rows, 1 + rule.flattened if rule.flattened else 0)
+
+
 def _cut(tensor: Tensor, rule: Rule) -> Sequence[Tensor]:
     """The pieces of one tensor, in the order of the rule's names."""
     rows = tensor.transpose(0, -1) if rule.transposed else tensor
+    rows = rows[rule.skipped :] if rule.skipped else rows
+    rows = rows if rule.flattened is None else rows.flatten(rule.flattened)
     n_pieces = len(rule.into)
     if rule.groups == 1 or len(rows) % (rule.groups * n_pieces):  # the shape will be refused
         return rows.tensor_split(n_pieces) if n_pieces > 1 else [rows]

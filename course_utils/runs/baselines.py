@@ -4,6 +4,7 @@ Losses are in nats per token. Ids may stand for anything: characters, words, pie
 tokens differ, bits per byte of the text are what can be compared.
 """
 
+import functools
 import gzip
 import math
 from collections import Counter, defaultdict
@@ -14,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 Ids = Sequence[int] | Int[Tensor, " tokens"]
+N_KEPT = 4096  # contexts whose probabilities an n-gram remembers: longer ones are made of them
 
 
 def uniform(vocabulary: int) -> float:
@@ -52,6 +54,7 @@ class NGram:
             for (*context, token), count in Counter(pieces).items():
                 self._followers[tuple(context)][token] = count
         self._seen = {context: sum(f.values()) for context, f in self._followers.items()}
+        self._mixed = functools.lru_cache(N_KEPT)(self._mix)
 
     def loss(self, ids: Ids) -> float:
         """Mean of -log p(token | tokens before it), in nats. The first token has no context."""
@@ -65,16 +68,19 @@ class NGram:
     def probabilities(self, context: Ids) -> Float[Tensor, " vocabulary"]:
         """Probability of every token after `context`, of which the last order - 1 ids matter."""
         ids = self._checked(context, "context", empty_is_good=True)
-        ids = ids[max(0, len(ids) - self.order + 1) :]
-        p = torch.full((self.vocabulary,), 1 / self.vocabulary, dtype=torch.float64)
-        for start in range(len(ids), -1, -1):
-            followers = self._followers.get(ids[start:], {})
-            seen, kinds = self._seen.get(ids[start:], 0), len(followers)
-            if seen:
-                p *= kinds / (seen + kinds)
-                counts = torch.tensor(list(followers.values()), dtype=p.dtype)
-                p[list(followers)] += counts / (seen + kinds)
-        return p
+        return self._mixed(ids[max(0, len(ids) - self.order + 1) :]).clone()
+
+    def _mix(self, context: tuple[int, ...]) -> Float[Tensor, " vocabulary"]:
+        if context not in self._followers:
+            return self._mixed(context[1:])
+        followers, seen = self._followers[context], self._seen[context]
+        if context:
+            shorter = self._mixed(context[1:])
+        else:
+            shorter = torch.full((self.vocabulary,), 1 / self.vocabulary, dtype=torch.float64)
+        p = shorter * len(followers)
+        p[list(followers)] += torch.tensor(list(followers.values()), dtype=p.dtype)
+        return p / (seen + len(followers))
 
     def _probability(self, context: tuple[int, ...], token: int) -> float:
         """One entry of `probabilities`, without the others."""

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from course_utils import decoder, training
@@ -75,7 +75,14 @@ def _schedule(preset: presets.Preset) -> loop.Schedule:
 
 
 def _moved(batches: Sequence[training.Batch], device: str) -> list[training.Batch]:
-    return [(inputs.to(device), targets.to(device)) for inputs, targets in batches]
+    return [(_on(device, inputs), _on(device, targets)) for inputs, targets in batches]
+
+
+def _on(device: str, ids: Tensor) -> Tensor:
+    """To a GPU from pinned memory: the processor does not wait for it."""
+    if device.startswith("cuda"):
+        return ids.pin_memory().to(device, non_blocking=True)
+    return ids.to(device)
 
 
 # --- One process, or several. `distributed` takes a second to import: only where it is needed ----

@@ -23,6 +23,8 @@
     }
 
     slider.addEventListener("input", show);
+    // JupyterLab has commands on the arrow keys.
+    root.addEventListener("keydown", (event) => event.stopPropagation());
     slider.hidden = false;
     show();
   }

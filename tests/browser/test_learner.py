@@ -94,6 +94,26 @@ def test_a_slider_redraws_its_picture(ui: UI) -> None:
     expect(picture).not_to_have_attribute("src", before or "")
 
 
+def test_the_replay_of_merges_by_keyboard(ui: UI) -> None:
+    ui.open("notebooks/00_start_here.ipynb")
+    frames = [(str(length), ["a"] * (200 - length) + ["a" * length]) for length in (1, 2, 3)]
+    index = find(ui, "views.explore(")
+    ui.type_in_cell(index, f"from course_utils import views\nviews.replay({frames}, 'merges')")
+    view = ui.cell(index).locator("[data-view=replay]")
+    slider, said = view.locator("input"), view.locator(".cu-said")
+    slider.focus()
+    for key, expected in (
+        ("Home", "1"),
+        ("ArrowRight", "2"),
+        ("ArrowRight", "3"),
+        ("ArrowLeft", "2"),
+    ):
+        ui.page.keyboard.press(key)
+        expect(said).to_have_text(expected)
+    line = view.locator(".cu-pieces")
+    assert line.evaluate("line => line.scrollWidth <= line.clientWidth")  # lines end in the cell
+
+
 def test_the_explorer_by_mouse_and_by_keyboard(ui: UI, lab: Lab) -> None:
     ui.open("notebooks/00_start_here.ipynb")
     index = find(ui, "views.explore(")

@@ -99,6 +99,40 @@ def test_patching_every_place_gives_the_other_texts_logits(make):
 
 
 @both
+def test_several_heads_at_once_are_one_after_the_other(make):
+    model = model_of(make)
+    before, vector = model(IDS), torch.arange(8.0)
+    with (
+        interpretability.ablate_head(model, 0, 2, vector),
+        interpretability.ablate_head(model, 1, 0),
+    ):
+        wanted = model(IDS)
+    with interpretability.ablate_heads(model, {(0, 2): vector, (1, 0): None}):
+        torch.testing.assert_close(model(IDS), wanted)
+    assert not torch.allclose(wanted, before)
+    torch.testing.assert_close(model(IDS), before)
+
+
+@both
+def test_a_pair_moves_from_nothing_to_all_by_the_mean_gap(make):
+    model = model_of(make)
+    yes, no = torch.tensor([3, 5]), torch.tensor([1, 2])
+    pair = interpretability.Pair(model, OTHER, IDS, yes, no)
+    block = model.blocks[0]
+    (source,) = interpretability.record_outputs(model, [block], OTHER)
+    assert pair.moved() == pytest.approx(0)
+    assert pair.moved((block, source, range(7))) == pytest.approx(1, abs=1e-4)
+    with interpretability.patch(block, source, [4]):
+        part = model(IDS)[:, -1]
+    gaps = [
+        np.mean([(row[y] - row[n]).item() for row, y, n in zip(rows, yes, no, strict=True)])
+        for rows in (model(IDS)[:, -1], part, model(OTHER)[:, -1])
+    ]
+    wanted = (gaps[1] - gaps[0]) / (gaps[2] - gaps[0])
+    assert pair.moved((block, source, [4])) == pytest.approx(wanted, abs=1e-4)
+
+
+@both
 def test_the_lens_of_the_last_layer_is_the_answer(make):
     model = model_of(make)
     stream = interpretability.residual_stream(model, IDS)

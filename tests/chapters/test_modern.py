@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from course_utils import attention, decoder, encoder, modern, positions, sampling
+from course_utils import attention, decoder, encoder, exercises, modern, positions, sampling
 from course_utils.exercises.inputs import integers, normal
 from course_utils.projection import Embedding, Linear
 from course_utils.runs import kernels
@@ -115,7 +115,7 @@ def test_shared_heads_are_torchs():
     query, key, value = layer.heads(x, x)
     assert (query.shape[1], key.shape[1], value.shape[1]) == (6, 3, 3)
     heads = F.scaled_dot_product_attention(query, key, value, mask, enable_gqa=True)
-    torch.testing.assert_close(layer(x, mask), layer.w_o(heads.transpose(1, 2).flatten(-2)))
+    torch.testing.assert_close(layer(x, mask=mask), layer.w_o(heads.transpose(1, 2).flatten(-2)))
 
 
 def test_as_many_groups_as_heads_are_plain_rotary_attention():
@@ -123,7 +123,7 @@ def test_as_many_groups_as_heads_are_plain_rotary_attention():
     ours = modern.GroupedAttention(D_MODEL, N_HEADS, N_HEADS, biases="qkvo")
     ours.load_state_dict(plain.state_dict())
     x, mask = normal(2, 5, D_MODEL), decoder.causal_mask(5)
-    torch.testing.assert_close(ours(x, mask), plain(x, mask=mask))
+    torch.testing.assert_close(ours(x, mask=mask), plain(x, mask=mask))
 
 
 def test_grouped_attention_is_llamas():
@@ -133,7 +133,7 @@ def test_grouped_attention_is_llamas():
     ours.load_state_dict(ours_of(theirs))
     x = normal(2, N_TOKENS, D_MODEL)
     expected = answer(models, "Llama", theirs, config, x)
-    torch.testing.assert_close(ours(x, decoder.causal_mask(N_TOKENS)), expected)
+    torch.testing.assert_close(ours(x, mask=decoder.causal_mask(N_TOKENS)), expected)
 
 
 def test_with_norms_of_queries_and_keys_it_is_qwens():
@@ -144,7 +144,7 @@ def test_with_norms_of_queries_and_keys_it_is_qwens():
     ours.load_state_dict(ours_of(theirs))
     x = 3 * normal(2, N_TOKENS, D_MODEL)
     expected = answer(models, "Qwen3", theirs, config, x)
-    torch.testing.assert_close(ours(x, decoder.causal_mask(N_TOKENS)), expected)
+    torch.testing.assert_close(ours(x, mask=decoder.causal_mask(N_TOKENS)), expected)
 
 
 def test_with_a_part_of_each_head_turned_and_biases_it_is_gpt_neoxs():
@@ -160,7 +160,7 @@ def test_with_a_part_of_each_head_turned_and_biases_it_is_gpt_neoxs():
     ours.load_state_dict(weights)
     x = normal(2, N_TOKENS, D_MODEL)
     expected = answer(models, "GPTNeoX", theirs, config, x)
-    torch.testing.assert_close(ours(x, decoder.causal_mask(N_TOKENS)), expected)
+    torch.testing.assert_close(ours(x, mask=decoder.causal_mask(N_TOKENS)), expected)
 
 
 @pytest.mark.parametrize("layer_type", ["full_attention", "sliding_attention"])
@@ -176,14 +176,14 @@ def test_with_sinks_and_a_window_it_is_gpt_oss(layer_type):
     ours = modern.Windowed(inner, WINDOW) if layer_type == "sliding_attention" else inner
     x = normal(2, N_TOKENS, D_MODEL)
     expected = answer(models, "GptOss", theirs, config, x)
-    torch.testing.assert_close(ours(x, decoder.causal_mask(N_TOKENS)), expected)
+    torch.testing.assert_close(ours(x, mask=decoder.causal_mask(N_TOKENS)), expected)
 
 
 def test_a_sink_takes_its_share_and_gives_nothing():
     layer = randomised(modern.SinkAttention(D_MODEL, 4, N_GROUPS, biases="v"))
     x = normal(2, 5, D_MODEL)
     with attention.record() as maps:
-        layer(x, decoder.causal_mask(5))
+        layer(x, mask=decoder.causal_mask(5))
     (weights,) = maps.values()
     assert weights.shape == (2, 4, 5, 6)  # the last column is the sink
     torch.testing.assert_close(weights.sum(-1), torch.ones(2, 4, 5))
@@ -195,11 +195,11 @@ def test_a_sink_takes_its_share_and_gives_nothing():
 def test_a_window_hides_what_is_further_back(window):
     layer = randomised(modern.Windowed(modern.GroupedAttention(D_MODEL, 4, 2), window))
     x, mask = normal(1, 8, D_MODEL), decoder.causal_mask(8)
-    before = layer(x, mask)
+    before = layer(x, mask=mask)
     for changed in range(8):
         other = x.clone()
         other[:, changed] += 1
-        differs = (layer(other, mask) - before).abs().amax((0, 2)) > 1e-6
+        differs = (layer(other, mask=mask) - before).abs().amax((0, 2)) > 1e-6
         assert differs.tolist() == [changed <= token < changed + window for token in range(8)]
 
 
@@ -254,7 +254,7 @@ def test_latent_attention_is_deepseeks():
     )
     x = normal(2, N_TOKENS, D_MODEL)
     expected = answer(models, "DeepseekV2", theirs, config, x)
-    torch.testing.assert_close(ours(x, decoder.causal_mask(N_TOKENS)), expected)
+    torch.testing.assert_close(ours(x, mask=decoder.causal_mask(N_TOKENS)), expected)
 
 
 # --- reading on from a cache ---------------------------------------------------------------------
@@ -295,6 +295,13 @@ def small_gpt(make_attention, make_feed_forward=lambda: modern.SwiGLU(D_MODEL, 2
     ]
     tokens, head = Embedding(VOCABULARY, D_MODEL), Linear(D_MODEL, VOCABULARY, bias=False)
     return decoder.GPT(tokens, blocks, modern.RMSNorm(D_MODEL), head).eval()
+
+
+@pytest.mark.parametrize("name", ["grouped", "window", "latent"])
+@pytest.mark.parametrize("answer", exercises.find("encoder.TransformerBlock").alternatives)
+def test_any_right_block_reads_on_from_a_cache(name, answer, monkeypatch):
+    monkeypatch.setattr(encoder, "TransformerBlock", answer)
+    test_reading_on_from_a_cache_is_reading_anew(name)
 
 
 @pytest.mark.parametrize("name", ATTENTIONS)

@@ -26,3 +26,15 @@ def test_a_blank_stands_where_it_is_said_to_stand(form: str) -> None:
     words = [stories.START, *story_forms.fill(form, blanks)]
     for blank in ("last", "other", "red", "blue", "asked"):
         assert words[story_forms.place_of(form, blank)] == blanks[blank]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_many_stories_are_told_with_their_answers(form: str) -> None:
+    rows = story_forms.several(3, 40)
+    assert rows == story_forms.several(3, 40) != story_forms.several(4, 40)
+    assert {row["asked"] == row["ball"] for row in rows} == {True, False}
+    ids, answers = story_forms.told(form, rows), story_forms.answers(form, rows)
+    for row, numbers, answer in zip(rows, ids, answers.tolist(), strict=True):
+        start, *words = stories.decode(numbers)
+        assert start == stories.START and words == story_forms.fill(form, row)
+        assert stories.next_words(words) == {stories.VOCABULARY[answer]: 1.0}

@@ -24,6 +24,7 @@ NOT_ASKED = {
     "interpretability.ablate_head#b3": "a context manager of one's own works as well",
     "tokenization.bpe_encode#a1": "one place at a time, as the `tokenizers` library does: the same "
     "for all merges that a training gives",
+    "modern.route#p1": "the same, but where two probabilities are so small that both are 0",
 }
 """Taken for wrong by who wrote them, and accepted: the reason."""
 

@@ -12,8 +12,23 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from course_utils import attention, decoder, encoder, modern, positions, projection
-from course_utils.families import builders, comparing, llamas, neox, parity, renaming, rules_llamas
+from course_utils import attention, decoder, encoder, modern, positions, projection, sampling
+from course_utils.families import (
+    barts,
+    builders,
+    cached,
+    cases_seq2seq,
+    comparing,
+    llamas,
+    neox,
+    parity,
+    renaming,
+    rules_llamas,
+    rules_seq2seq,
+    speech,
+    t5s,
+    vision,
+)
 
 pytest.importorskip("transformers", reason='pip install -e ".[parity]"')
 
@@ -735,6 +750,589 @@ def _(x):
 @replaced("a tied head is one of its own", "llama", builders, "head")
 def _(tokens, config, bias):
     return projection.Linear(tokens.embedding_dim, tokens.num_embeddings, bias)
+
+
+# --- T5 ------------------------------------------------------------------------------------------
+
+
+def built(
+    name: str, case: str, owner: Any, attribute: str, change: Callable[[Any], object]
+) -> None:
+    """Put a bug on the list: what a builder makes is changed before it is filled."""
+    right = getattr(owner, attribute)
+
+    def wrong(*args: Any) -> Any:
+        made = right(*args)
+        change(made)
+        return made
+
+    replaced(name, case, owner, attribute)(wrong)
+
+
+class NoBias(nn.Module):
+    def forward(self, n_query: int, n_key: int) -> Tensor:
+        return torch.zeros(n_query, n_key)
+
+
+def _unbiased(blocks: list, name: str) -> None:
+    for block in blocks[1:]:
+        getattr(block, name).bias = NoBias()
+
+
+built(
+    "T5's scores are scaled",
+    "t5",
+    t5s,
+    "t5_attention",
+    lambda layer: setattr(layer.w_q, "scale", 1),
+)
+built("T5's head is not scaled", "t5", t5s, "_head", lambda head: setattr(head, "scale", 1))
+built(
+    "T5's head is scaled up",
+    "t5",
+    t5s,
+    "_head",
+    lambda head: setattr(head, "scale", comparing.D_MODEL**0.5),
+)
+built(
+    "only the first layer of the decoder has the bias",
+    "t5",
+    t5s,
+    "_decoder_blocks",
+    lambda blocks: _unbiased(blocks, "self_attention"),
+)
+built(
+    "only the first layer of the encoder has the bias",
+    "t5_gated",
+    t5s,
+    "_encoder_blocks",
+    lambda blocks: _unbiased(blocks, "attention"),
+)
+
+
+@replaced("a head of its own is scaled", "t5_gated", t5s, "_head")
+def _(tokens, config):
+    return t5s.ScaledLinear(tokens.embedding_dim, tokens.num_embeddings, comparing.D_MODEL**-0.5)
+
+
+replaced("the encoder does not know what is later", "t5", t5s, "before_and_after")(t5s.before)
+replaced("the decoder keeps half its ranges for later", "t5", t5s, "before")(t5s.before_and_after)
+
+
+@replaced("earlier and later changed about", "t5", t5s, "before_and_after")
+def _(n_ranges, reach):
+    distances, half = torch.arange(-reach, reach + 1), n_ranges // 2
+    return t5s.ranges(distances.abs(), half, reach) + half * (distances > 0)
+
+
+@replaced("a token is later than itself", "t5", t5s, "before_and_after")
+def _(n_ranges, reach):
+    distances, half = torch.arange(-reach, reach + 1), n_ranges // 2
+    return t5s.ranges(distances.abs(), half, reach) + half * (distances <= 0)
+
+
+@replaced("every distance has a range of its own", "t5", t5s, "ranges")
+def _(distances, n_ranges, reach):
+    return distances.clamp_max(n_ranges - 1)
+
+
+@replaced("ranges grow evenly", "t5", t5s, "ranges")
+def _(distances, n_ranges, reach):
+    alone = n_ranges // 2
+    share = (distances - alone) / (reach - alone)
+    far = (alone + (share * (n_ranges - alone)).long()).clamp_max(n_ranges - 1)
+    return torch.where(distances < alone, distances, far)
+
+
+@replaced("ranges reach as far as in all files", "t5", t5s, "ranges")
+def _(distances, n_ranges, reach, right=t5s.ranges):
+    return right(distances, n_ranges, 128)
+
+
+@replaced("ranges are rounded", "t5", t5s, "ranges")
+def _(distances, n_ranges, reach):
+    alone = n_ranges // 2
+    growth = (distances.clamp_min(alone) / alone).log() / math.log(reach / alone)
+    far = (alone + (growth * (n_ranges - alone)).round().long()).clamp_max(n_ranges - 1)
+    return torch.where(distances < alone, distances, far)
+
+
+@replaced("distances have the wrong sign", "t5", positions, "relative_bias")
+def _(n_query, n_key, table):
+    reach = len(table) // 2
+    distances = torch.arange(n_key)[None, :] - torch.arange(n_query)[:, None]
+    return table[distances.clamp(-reach, reach) + reach]
+
+
+@replaced("one bias for all heads", "t5", t5s.RangeBias, "forward")
+def _(self, n_query, n_key):
+    table = self.weight[self.by_distance, 0]
+    return positions.relative_bias(n_key, n_key, table)[n_key - n_query :] + 0 * self.weight.sum()
+
+
+@replaced("no gradient to the bias", "t5", t5s.RangeBias, "forward")
+def _(self, n_query, n_key):
+    tables = self.weight.detach()[self.by_distance].T
+    whole = torch.stack([positions.relative_bias(n_key, n_key, table) for table in tables])
+    return whole[:, n_key - n_query :]
+
+
+@replaced("behind a cache the bias begins anew", "t5", t5s.RangeBias, "forward")
+def _(self, n_query, n_key):
+    tables = self.weight[self.by_distance].T
+    whole = torch.stack([positions.relative_bias(n_key, n_key, table) for table in tables])
+    return whole[:, :n_query]
+
+
+@replaced("the bias is scaled with the scores", "t5", t5s.Biased, "forward")
+def _(self, x, memory=None, mask=None):
+    n_key = x.shape[1] if mask is None else mask.shape[-1]
+    bias = self.bias(x.shape[1], n_key) / math.sqrt(cases_seq2seq.D_HEAD)
+    return self.inner(x, mask=mask, bias=bias)
+
+
+@replaced("the bias is for the source, too", "t5", decoder.DecoderBlock, "forward")
+def _(self, x, memory, self_mask=None, memory_mask=None):
+    n_query, n_key = x.shape[1], memory_mask.shape[-1]
+    places = max(n_query, n_key)
+    bias = self.self_attention.bias(places, places)[:, :n_query, :n_key]
+    x = x + self.self_attention(self.norm1(x), mask=self_mask)
+    x = x + self.cross_attention(self.norm2(x), memory, memory_mask, bias)
+    return x + self.feed_forward(self.norm3(x))
+
+
+@replaced("T5's norm takes the mean away", "t5", modern, "rms_norm")
+def _(x, gain=None, eps=1e-6):
+    return nn.functional.layer_norm(x, x.shape[-1:], gain, eps=eps)
+
+
+@replaced("GELU for ReLU", "t5", t5s.ReLU, "forward")
+def _(self, x):
+    return self.down(nn.functional.gelu(self.up(x)))
+
+
+@replaced("the wrong one is T5's gate", "t5_gated", t5s.GEGLU, "forward")
+def _(self, x):
+    return self.down(self.gate(x) * builders.gelu_tanh(self.up(x)))
+
+
+@replaced("SiLU in T5's gate", "t5_gated", t5s.GEGLU, "forward")
+def _(self, x):
+    return self.down(nn.functional.silu(self.gate(x)) * self.up(x))
+
+
+replaced("T5's gate without tanh", "t5_gated", builders, "gelu_tanh")(nn.functional.gelu)
+
+
+def swapped(name: str, case: str, rules: str, one: str, other: str) -> None:
+    """Put a bug on the list: what belongs to one name of ours goes to the other."""
+
+    def ours(name: str) -> str:
+        return name.replace(one, "#").replace(other, one).replace("#", other)
+
+    wrong = tuple(
+        replace(rule, into=tuple(map(ours, rule.into))) for rule in getattr(rules_seq2seq, rules)
+    )
+    BUGS[name] = (case, lambda patch: patch.setattr(rules_seq2seq, rules, wrong))
+
+
+swapped("gate and up of T5 swapped", "t5_gated", "T5", "gate", "up")
+swapped("norms of two steps swapped in T5", "t5", "T5", "norm1", "norm2")
+swapped("norms of two steps swapped in BART", "bart", "BART", "norm1", "norm2")
+
+
+# --- A source and a target -----------------------------------------------------------------------
+
+
+def _decode(self: Any, memory: Tensor, target: Tensor, *masks: Any) -> Tensor:
+    x = self.embed(target)
+    for block in self.blocks:
+        x = block(x, memory, *masks)
+    return x
+
+
+@replaced("the decoder reads padding", "t5", decoder.Seq2Seq, "forward")
+def _(self, source, target, source_mask=None):
+    memory, causal = self.encoder(source, source_mask), decoder.causal_mask(target.shape[1])
+    return self.head(self.norm(_decode(self, memory, target, causal, None)))
+
+
+@replaced("the encoder reads padding", "bart", decoder.Seq2Seq, "forward")
+def _(self, source, target, source_mask=None):
+    memory, causal = self.encoder(source), decoder.causal_mask(target.shape[1])
+    return self.head(self.norm(_decode(self, memory, target, causal, source_mask)))
+
+
+@replaced("the target is not causal", "bart", decoder.Seq2Seq, "forward")
+def _(self, source, target, source_mask=None):
+    memory, all_of_it = self.encoder(source, source_mask), decoder.causal_mask(1, target.shape[1])
+    return self.head(self.norm(_decode(self, memory, target, all_of_it, source_mask)))
+
+
+@replaced("no last norm behind the decoder", "t5", decoder.Seq2Seq, "forward")
+def _(self, source, target, source_mask=None):
+    memory, causal = self.encoder(source, source_mask), decoder.causal_mask(target.shape[1])
+    return self.head(_decode(self, memory, target, causal, source_mask))
+
+
+@replaced("no last norm behind the encoder", "t5_gated", encoder.Encoder, "forward")
+def _(self, ids, mask=None):
+    x = self.embed(ids)
+    for block in self.blocks:
+        x = block(x, mask)
+    return x
+
+
+@replaced("what is new is remembered in front", "bart", sampling.KVCache, "update")
+def _(self, key, value):
+    if self.length:
+        key, value = torch.cat((key, self.key), 2), torch.cat((value, self.value), 2)
+    self.key, self.value, self.length = key, value, key.shape[2]
+    return key, value
+
+
+@replaced("behind a cache places begin anew", "bart", cached.CachedSeq2Seq, "_read_on")
+def _(self, target, start):
+    causal = decoder.causal_mask(target.shape[1] - start, target.shape[1])
+    x = _decode(self.model, self.memory, target[:, start:], causal, self.source_mask)
+    return self.model.head(self.model.norm(x))
+
+
+@replaced(
+    "behind a cache values are the keys of the source",
+    "whisper",
+    cached.CachedCrossAttention,
+    "forward",
+)
+def _(self, x, memory=None, mask=None):
+    query = attention.split_heads(self.layer.w_q(x), self.layer.n_heads)
+    return cached._attend(self.layer, query, self.value, self.value, mask)
+
+
+@replaced("behind a cache the mask is that of the first tokens", "bart", decoder, "causal_mask")
+def _(n_query, n_key=None):
+    n_key = n_query if n_key is None else n_key
+    return torch.ones(n_query, n_key, dtype=torch.bool).tril()
+
+
+# --- BART ----------------------------------------------------------------------------------------
+
+
+@replaced("BART's embedding is not normalised", "bart", barts.NormedEmbedding, "forward")
+def _(self, ids):
+    return self.positions(self.tokens(ids))
+
+
+@replaced("BART's places are added behind the norm", "bart", barts.NormedEmbedding, "forward")
+def _(self, ids):
+    return self.positions(self.norm(self.tokens(ids)))
+
+
+@replaced("BART's embedding is scaled", "bart", barts.NormedEmbedding, "forward")
+def _(self, ids):
+    return self.norm(self.positions(self.tokens(ids) * math.sqrt(comparing.D_MODEL)))
+
+
+@replaced("the unused places are at the end", "bart", renaming, "_cut")
+def _(tensor, rule, right=renaming._cut):
+    return [tensor[: -rule.skipped]] if rule.skipped else right(tensor, rule)
+
+
+@replaced("a norm behind the last of BART's", "bart", decoder.Seq2Seq, "forward")
+def _(self, source, target, source_mask=None):
+    memory, causal = self.encoder(source, source_mask), decoder.causal_mask(target.shape[1])
+    x = _decode(self, memory, target, causal, source_mask)
+    return self.head(nn.functional.layer_norm(x, x.shape[-1:]))
+
+
+@replaced("as many heads in the decoder as in the encoder", "bart", barts, "_decoder_blocks")
+def _(config, right=barts._decoder_blocks):
+    return right(config | {"decoder_attention_heads": config["encoder_attention_heads"]})
+
+
+def _without_bias(model: Any) -> None:
+    head = model.head
+    head.forward = lambda x: x @ head.weight.T
+
+
+built("BART's bias is forgotten", "bart", barts, "bart", _without_bias)
+built(
+    "BART's bias is trained",
+    "bart",
+    barts,
+    "bart",
+    lambda model: model.head.bias.requires_grad_(True),
+)
+replaced("pre-norm in BART", "bart", encoder, "residual_step")(_swapped)
+
+
+@replaced("GELU with tanh in BART", "bart", encoder, "gelu")
+def _(x):
+    return nn.functional.gelu(x, approximate="tanh")
+
+
+# --- Whisper -------------------------------------------------------------------------------------
+
+
+def heard(name: str, wrong: Callable[[Any, Tensor], Tensor]) -> None:
+    """Put a bug on the list: tokens are made of frames otherwise."""
+    replaced(name, "whisper", speech.SoundEmbedding, "forward")(wrong)
+
+
+def _convolved(layer: Any, x: Tensor, weight: Tensor, pad: tuple[int, int] = (1, 1)) -> Tensor:
+    """What a convolution gives with another weight, or with padding elsewhere."""
+    padded = nn.functional.pad(x, pad)
+    return nn.functional.conv1d(padded, weight, layer.bias, stride=layer.stride)
+
+
+def _placed(self: Any, x: Tensor) -> Tensor:
+    return self.positions(x.transpose(1, 2))
+
+
+heard(
+    "no activation between the convolutions",
+    lambda self, frames: _placed(self, encoder.gelu(self.halve(self.near(frames)))),
+)
+heard(
+    "no activation behind the convolutions",
+    lambda self, frames: _placed(self, self.halve(encoder.gelu(self.near(frames)))),
+)
+heard(
+    "a frame does not hear the next",
+    lambda self, frames: _placed(
+        self,
+        encoder.gelu(
+            self.halve(encoder.gelu(_convolved(self.near, frames, self.near.weight, (2, 0))))
+        ),
+    ),
+)
+heard(
+    "time runs backwards in a convolution",
+    lambda self, frames: _placed(
+        self,
+        encoder.gelu(
+            self.halve(encoder.gelu(_convolved(self.near, frames, self.near.weight.flip(2))))
+        ),
+    ),
+)
+heard(
+    "the other half of the frames is kept",
+    lambda self, frames: _placed(
+        self,
+        encoder.gelu(
+            _convolved(self.halve, encoder.gelu(self.near(frames)), self.halve.weight, (0, 2))
+        ),
+    ),
+)
+heard(
+    "frames without places",
+    lambda self, frames: encoder.gelu(self.halve(encoder.gelu(self.near(frames)))).transpose(1, 2),
+)
+heard(
+    "frames have the sinusoids of 2017",
+    lambda self, frames: positions.SinusoidalPositions()(
+        encoder.gelu(self.halve(encoder.gelu(self.near(frames)))).transpose(1, 2)
+    ),
+)
+built(
+    "places of frames are trained",
+    "whisper",
+    speech,
+    "_frames",
+    lambda embed: embed.positions.weight.requires_grad_(True),
+)
+replaced("post-norm in Whisper", "whisper", encoder, "residual_step")(_swapped)
+
+
+@replaced("no last norm behind Whisper's encoder", "whisper", encoder.Encoder, "forward")
+def _(self, ids, mask=None):
+    x = self.embed(ids)
+    for block in self.blocks:
+        x = block(x, mask)
+    return x
+
+
+@replaced("no last norm behind Whisper's decoder", "whisper", decoder.Seq2Seq, "forward")
+def _(self, source, target, source_mask=None):
+    causal = decoder.causal_mask(target.shape[1])
+    return self.head(_decode(self, self.encoder(source), target, causal, None))
+
+
+@replaced(
+    "as many heads in Whisper's decoder as in its encoder", "whisper", speech, "_decoder_blocks"
+)
+def _(config, right=speech._decoder_blocks):
+    return right(config | {"decoder_attention_heads": config["encoder_attention_heads"]})
+
+
+@replaced("Whisper hears the future of what it writes", "whisper", decoder, "causal_mask")
+def _(n_query, n_key=None):
+    return torch.ones(n_query, n_query if n_key is None else n_key, dtype=torch.bool)
+
+
+# --- ViT -----------------------------------------------------------------------------------------
+
+
+def cut(name: str, case: str, order: tuple[int, ...]) -> None:
+    """Put a bug on the list: the axes of patches stand in another order."""
+
+    def wrong(images: Tensor, size: int) -> Tensor:
+        axes = images.unflatten(3, (-1, size)).unflatten(2, (-1, size))
+        return axes.permute(*order).flatten(3).flatten(1, 2)
+
+    replaced(name, case, vision, "patchify")(wrong)
+
+
+cut("patches column by column", "vit", (0, 4, 2, 1, 3, 5))
+cut("pixels of a patch column by column", "vit", (0, 2, 4, 1, 5, 3))
+cut("channels of a patch are its last axis", "vit_classifier", (0, 2, 4, 3, 5, 1))
+
+
+@replaced("patches are cut from a row of all pixels", "vit", vision, "patchify")
+def _(images, size):
+    return images.reshape(len(images), -1, images.shape[1] * size**2)
+
+
+def embedded(name: str, case: str, wrong: Callable[[Any, Tensor, Tensor], Tensor]) -> None:
+    """Put a bug on the list: tokens are made of patches, and of the one for all, otherwise."""
+
+    def forward(self: Any, images: Tensor) -> Tensor:
+        patches = self.patches(vision.patchify(images, self.patch))
+        return wrong(self, self.whole.expand(len(patches), 1, -1), patches)
+
+    replaced(name, case, vision.ImageEmbedding, "forward")(forward)
+
+
+embedded(
+    "the token for the whole stands behind the patches",
+    "vit_classifier",
+    lambda self, whole, patches: self.norm(self.positions(torch.cat((patches, whole), 1))),
+)
+embedded(
+    "places count from the first patch",
+    "vit",
+    lambda self, whole, patches: self.norm(torch.cat((whole, self.positions(patches)), 1)),
+)
+embedded(
+    "the token for the whole is the mean of the patches",
+    "vit",
+    lambda self, whole, patches: self.norm(
+        self.positions(torch.cat((patches.mean(1, True) + 0 * whole, patches), 1))
+    ),
+)
+embedded(
+    "places of patches forgotten",
+    "vit_classifier",
+    lambda self, whole, patches: self.norm(torch.cat((self.positions(whole), patches), 1)),
+)
+embedded(
+    "CLIP's pictures without their first norm",
+    "clip",
+    lambda self, whole, patches: self.positions(torch.cat((whole, patches), 1)),
+)
+embedded(
+    "CLIP's places behind the first norm",
+    "clip",
+    lambda self, whole, patches: self.positions(self.norm(torch.cat((whole, patches), 1))),
+)
+
+
+@replaced(
+    "the mean of all tokens is classified", "vit_classifier", vision.ImageClassifier, "forward"
+)
+def _(self, images):
+    return self.head(self.encoder(images).mean(1))
+
+
+@replaced("the last patch is classified", "vit_classifier", vision.ImageClassifier, "forward")
+def _(self, images):
+    return self.head(self.encoder(images)[:, -1])
+
+
+@replaced("patches look at earlier ones only", "vit_classifier", encoder.Encoder, "forward")
+def _(self, ids, mask=None):
+    x = self.embed(ids)
+    for block in self.blocks:
+        x = block(x, decoder.causal_mask(x.shape[1]))
+    return self.norm(x)
+
+
+@replaced("no last norm in ViT", "vit_classifier", encoder.Encoder, "forward")
+def _(self, ids, mask=None):
+    x = self.embed(ids)
+    for block in self.blocks:
+        x = block(x)
+    return x
+
+
+@replaced("GELU with tanh in ViT", "vit", encoder, "gelu")
+def _(x):
+    return nn.functional.gelu(x, approximate="tanh")
+
+
+replaced("post-norm in ViT", "vit", encoder, "residual_step")(_swapped)
+
+
+# --- CLIP ----------------------------------------------------------------------------------------
+
+replaced("the usual GELU in CLIP", "clip", vision, "quick_gelu")(nn.functional.gelu)
+replaced("SiLU in CLIP", "clip", vision, "quick_gelu")(nn.functional.silu)
+
+
+@replaced("texts are read both ways", "clip", decoder.GPT, "forward")
+def _(self, ids):
+    x = self.embed(ids)
+    for block in self.blocks:
+        x = block(x)
+    return self.head(self.norm(x))
+
+
+def ends(name: str, where: Callable[[Tensor], Tensor]) -> None:
+    """Put a bug on the list: the vector of a text is that of another token."""
+
+    def embed_texts(self: Any, ids: Tensor) -> Tensor:
+        states = self.texts(ids)
+        rows = torch.arange(len(ids))
+        return nn.functional.normalize(states[rows, where(ids == self.end_id)], dim=-1)
+
+    replaced(name, "clip", vision.CLIP, "embed_texts")(embed_texts)
+
+
+ends("the last token is the text", lambda ends: torch.full((len(ends),), ends.shape[1] - 1))
+ends("the first token is the text", lambda ends: torch.zeros(len(ends), dtype=torch.long))
+ends("the last end is the text", lambda ends: ends.shape[1] - 1 - ends.flip(1).int().argmax(1))
+ends("the token before the end is the text", lambda ends: ends.int().argmax(1) - 1)
+
+
+def scored(name: str, score: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
+    """Put a bug on the list: the scores of pictures and texts are others."""
+
+    def forward(self: Any, images: Tensor, ids: Tensor) -> Tensor:
+        return score(self.embed_images(images), self.embed_texts(ids), self.log_scale)
+
+    replaced(name, "clip", vision.CLIP, "forward")(forward)
+
+
+scored("the scale is its own logarithm", lambda images, texts, scale: scale * images @ texts.T)
+scored("no scale of the cosines", lambda images, texts, scale: images @ texts.T + 0 * scale)
+scored(
+    "no gradient to the scale", lambda images, texts, scale: scale.detach().exp() * images @ texts.T
+)
+
+
+@replaced("pictures are not brought to length 1", "clip", vision.CLIP, "embed_images")
+def _(self, images):
+    return self.image_head(self.images(images)[:, 0])
+
+
+@replaced("pictures are normalised before they are mapped", "clip", vision.CLIP, "embed_images")
+def _(self, images):
+    return self.image_head(nn.functional.normalize(self.images(images)[:, 0], dim=-1))
+
+
+@replaced("the mean of the patches is the picture", "clip", vision.CLIP, "embed_images")
+def _(self, images):
+    return nn.functional.normalize(self.image_head(self.images(images)[:, 1:].mean(1)), dim=-1)
 
 
 # --- Names and layouts of Llama and its kin ------------------------------------------------------

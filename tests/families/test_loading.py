@@ -23,6 +23,8 @@ SAVED = {
     "bert_masked": transformers.BertForMaskedLM,
 }
 NEWER = ["llama", "mistral", "mixtral", "qwen3", "gpt_oss", "gpt_neox", "gpt_neox_in_turn"]
+SEQ2SEQ = ["t5", "t5_gated", "bart", "whisper"]
+PICTURES = ["vit", "vit_classifier", "clip"]
 
 
 def save(name: str, folder: Path, **options: object) -> comparing.Case:
@@ -46,7 +48,7 @@ def same(model: nn.Module, case: comparing.Case) -> bool:
     return all(torch.equal(one, other) for one, other in zip(wanted, found, strict=True))
 
 
-@pytest.mark.parametrize("name", [*SAVED, *NEWER])
+@pytest.mark.parametrize("name", [*SAVED, *NEWER, *SEQ2SEQ, *PICTURES])
 def test_a_folder_is_loaded(name: str, tmp_path: Path) -> None:
     case = save(name, tmp_path)
     model = families.load(tmp_path)
@@ -55,7 +57,7 @@ def test_a_folder_is_loaded(name: str, tmp_path: Path) -> None:
     assert same(families.load(str(tmp_path)), case)
 
 
-@pytest.mark.parametrize("name", [*SAVED, *NEWER])
+@pytest.mark.parametrize("name", [*SAVED, *NEWER, *SEQ2SEQ, *PICTURES])
 def test_weights_may_be_spread_over_files(name: str, tmp_path: Path) -> None:
     case = save(name, tmp_path, max_shard_size="10KB")
     assert len(list(tmp_path.glob("*.safetensors"))) > 2
@@ -338,6 +340,15 @@ NEEDED = {
     "qwen3": f"{LLAMA} head_dim",
     "gpt_oss": f"{LLAMA} head_dim sliding_window num_local_experts num_experts_per_tok",
     "gpt_neox": LLAMA.replace("rms", "layer"),
+    "t5": "d_model d_kv d_ff num_heads num_layers vocab_size layer_norm_epsilon"
+    " relative_attention_num_buckets",
+    "whisper": "d_model vocab_size num_mel_bins max_source_positions max_target_positions"
+    " encoder_layers encoder_attention_heads encoder_ffn_dim decoder_layers"
+    " decoder_attention_heads decoder_ffn_dim",
+    "vit": "hidden_size num_attention_heads num_hidden_layers intermediate_size layer_norm_eps"
+    " image_size patch_size num_channels",
+    "bart": "d_model vocab_size max_position_embeddings encoder_layers encoder_attention_heads"
+    " encoder_ffn_dim decoder_layers decoder_attention_heads decoder_ffn_dim",
 }
 
 
@@ -529,7 +540,7 @@ def assert_the_same(ours: nn.Module, folder: Path) -> None:
         torch.testing.assert_close(ours(ids), theirs(ids).logits, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["mixtral", "gpt_oss", "gpt_neox"])
+@pytest.mark.parametrize("name", ["mixtral", "gpt_oss", "gpt_neox", "vit_classifier"])
 def test_what_transformers_has_in_memory_fits_too(name: str) -> None:
     """Mixtral's experts are stacked there; its files have a matrix for each."""
     case = parity.CASES[name]()
@@ -645,3 +656,226 @@ def test_a_variant_of_llama_that_is_not_built_is_refused(
     save(name, tmp_path)
     configured(tmp_path, **setting)
     assert f"config.json says {said}" in refusal(tmp_path)
+
+
+# --- T5, BART and Whisper ------------------------------------------------------------------------
+
+
+def assert_they_write_the_same(ours: nn.Module, folder: Path) -> None:
+    theirs = transformers.AutoModelForSeq2SeqLM.from_pretrained(folder).eval()
+    source, target = comparing.token_ids(5, 11), comparing.token_ids(6)
+    with torch.no_grad():
+        wanted = theirs(source, decoder_input_ids=target).logits
+        torch.testing.assert_close(ours(source, target), wanted, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+@pytest.mark.parametrize("older", [False, True])
+def test_the_head_of_t5_is_its_embedding_or_has_weights_of_its_own(
+    older: bool, scaled: bool, tmp_path: Path
+) -> None:
+    """transformers 5 says in another place than older files which of both it is."""
+    case = save("t5" if scaled else "t5_gated", tmp_path)
+    if older:
+        configured(tmp_path, scale_decoder_outputs=None, tie_word_embeddings=scaled)
+    ours = families.load(tmp_path)
+    assert (ours.head.weight is ours.embed.tokens.weight) == scaled
+    assert same(ours, case)
+    assert_they_write_the_same(ours, tmp_path)
+
+
+def test_an_older_file_of_t5_is_read(tmp_path: Path) -> None:
+    """It says less, and it has a bias that nothing used."""
+    config = transformers.T5Config(
+        vocab_size=comparing.VOCABULARY, d_model=24, d_kv=5, d_ff=40, num_layers=2, num_heads=4
+    )
+    theirs = comparing.randomise(transformers.T5ForConditionalGeneration(config))
+    theirs.save_pretrained(tmp_path)
+    said = ("num_decoder_layers", "relative_attention_max_distance", "feed_forward_proj")
+    configured(tmp_path, **dict.fromkeys((*said, "tie_word_embeddings", "scale_decoder_outputs")))
+    name, table = "layer.1.EncDecAttention.relative_attention_bias.weight", torch.ones(32, 4)
+    change(tmp_path, {f"decoder.block.0.{name}": table})
+    ours = families.load(tmp_path)
+    source, target = comparing.token_ids(5, 200), comparing.token_ids(6, 150)
+    with torch.no_grad():
+        wanted = theirs.eval()(source, decoder_input_ids=target).logits
+        torch.testing.assert_close(ours(source, target), wanted, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_embeddings_of_bart_may_be_scaled(scaled: bool, tmp_path: Path) -> None:
+    save("bart", tmp_path)
+    configured(tmp_path, scale_embedding=scaled)
+    assert_they_write_the_same(families.load(tmp_path), tmp_path)
+
+
+def test_a_file_of_barts_body_gets_its_head(tmp_path: Path) -> None:
+    case = save("bart", tmp_path)
+    case.theirs.model.save_pretrained(tmp_path)
+    change(tmp_path, {"encoder.version": torch.ones(1)})
+    ours = families.load(tmp_path)
+    change(tmp_path, {}, remove=("encoder.version",))
+    assert ours.head.weight is ours.embed.tokens.weight and ours.head.bias is None
+    assert_they_write_the_same(ours, tmp_path)
+
+
+def test_every_copy_of_an_embedding_must_be_the_same(tmp_path: Path) -> None:
+    case = save("bart", tmp_path)
+    shared = load_file(tmp_path / "model.safetensors")["model.shared.weight"]
+    copies = {
+        f"model.{part}.embed_tokens.weight": shared.clone() for part in ("encoder", "decoder")
+    }
+    change(tmp_path, copies | {"lm_head.weight": shared.clone()})
+    assert same(families.load(tmp_path), case)
+    change(tmp_path, {"model.decoder.embed_tokens.weight": shared + 1})
+    assert "two different tensors would become encoder.embed.tokens.weight" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("weight", [torch.tensor(1.0), torch.ones(16, 24), torch.ones(24)])
+def test_places_of_bart_in_another_shape_are_named(weight: torch.Tensor, tmp_path: Path) -> None:
+    save("bart", tmp_path)
+    change(tmp_path, {"model.encoder.embed_positions.weight": weight})
+    assert "encoder.embed" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "setting"),
+    [
+        ("t5", {"feed_forward_proj": "gated-silu"}),
+        ("t5_gated", {"feed_forward_proj": "gelu"}),
+        ("bart", {"activation_function": "relu"}),
+        ("bart", {"normalize_before": True}),
+        ("bart", {"add_final_layer_norm": True}),
+        ("whisper", {"activation_function": "relu"}),
+        ("whisper", {"scale_embedding": True}),
+    ],
+)
+def test_a_variant_that_reads_a_source_and_is_not_built_is_refused(
+    name: str, setting: dict, tmp_path: Path
+) -> None:
+    save(name, tmp_path)
+    configured(tmp_path, **setting)
+    ((key, value),) = setting.items()
+    assert f"config.json says {key} = {value!r}; " in refusal(tmp_path)
+
+
+def test_a_head_of_whisper_may_be_stored_or_not(tmp_path: Path) -> None:
+    case = save("whisper", tmp_path)
+    name = "model.decoder.embed_tokens.weight"
+    tokens = load_file(tmp_path / "model.safetensors")[name]
+    change(tmp_path, {"proj_out.weight": tokens.clone()})
+    assert same(families.load(tmp_path), case)
+    change(tmp_path, {"proj_out.weight": tokens + 1})
+    assert "tied: " in refusal(tmp_path)
+
+
+# --- ViT and CLIP --------------------------------------------------------------------------------
+
+
+def test_a_file_of_vit_may_have_a_pooler(tmp_path: Path) -> None:
+    case = save("vit", tmp_path)
+    pooler = {"pooler.dense.weight": torch.ones(24, 24), "pooler.dense.bias": torch.ones(24)}
+    change(tmp_path, pooler)
+    assert same(families.load(tmp_path), case)
+
+
+def test_two_classes_need_no_names(tmp_path: Path) -> None:
+    save("vit_classifier", tmp_path)
+    configured(tmp_path, id2label=None, label2id=None)
+    change(tmp_path, {"classifier.weight": torch.ones(2, 24), "classifier.bias": torch.ones(2)})
+    assert families.load(tmp_path).head.out_features == 2
+
+
+def clip_configured(folder: Path, texts: dict, images: dict) -> None:
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config["text_config"] |= texts
+    config["vision_config"] |= images
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("texts", "images"),
+    [
+        ({"hidden_act": "gelu"}, {}),
+        ({}, {"hidden_act": "gelu"}),
+        ({"eos_token_id": 2}, {}),  # the first files say so, and mean the last token
+        ({"eos_token_id": 36}, {}),
+    ],
+)
+def test_clip_is_what_its_file_says(texts: dict, images: dict, tmp_path: Path) -> None:
+    case = save("clip", tmp_path)
+    clip_configured(tmp_path, texts, images)
+    change(tmp_path, {"text_model.embeddings.position_ids": torch.arange(16)[None]})
+    ours = families.load(tmp_path)
+    change(tmp_path, {}, remove=("text_model.embeddings.position_ids",))
+    theirs = transformers.CLIPModel.from_pretrained(tmp_path).eval()
+    pictures, ids = case.inputs
+    ids = ids.clone()
+    ids[:, 4] = comparing.VOCABULARY - 1
+    with torch.no_grad():
+        wanted = theirs(ids, pictures).logits_per_image
+        torch.testing.assert_close(ours(pictures, ids), wanted, rtol=0, atol=1e-5)
+
+
+def test_what_a_file_of_clip_leaves_out_is_as_in_the_first() -> None:
+    with torch.device("meta"):
+        theirs = transformers.CLIPModel(transformers.CLIPConfig())
+        ours = families.clip({})
+    rules = loading.FAMILIES["CLIPModel"][1]
+    assert renaming.misfits(ours, renaming.rename(theirs.state_dict(), rules(ours))) == []
+    assert ours.end_id == transformers.CLIPTextConfig().eos_token_id
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "T5ForConditionalGeneration",
+        "BartForConditionalGeneration",
+        "WhisperForConditionalGeneration",
+        "ViTForImageClassification",
+        "ViTModel",
+        "CLIPModel",
+    ],
+)
+def test_models_of_the_usual_sizes_fit(name: str) -> None:
+    """Whatever a config of transformers says without being told; no numbers are made."""
+    with torch.device("meta"):
+        kind = getattr(transformers, name)
+        config = kind.config_class()
+        theirs, (build, rules) = kind(config), loading.FAMILIES[name]
+        ours = build(json.loads(config.to_json_string(use_diff=False)))
+    assert renaming.misfits(ours, renaming.rename(theirs.state_dict(), rules(ours))) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "setting"),
+    [
+        ("vit", {"hidden_act": "gelu_new"}),
+        ("vit_classifier", {"qkv_bias": False}),
+    ],
+)
+def test_a_variant_of_vit_that_is_not_built_is_refused(
+    name: str, setting: dict, tmp_path: Path
+) -> None:
+    save(name, tmp_path)
+    configured(tmp_path, **setting)
+    ((key, value),) = setting.items()
+    assert f"config.json says {key} = {value!r}; " in refusal(tmp_path)
+
+
+def test_a_variant_of_clip_that_is_not_built_is_refused(tmp_path: Path) -> None:
+    save("clip", tmp_path)
+    clip_configured(tmp_path, {"hidden_act": "relu"}, {})
+    assert "config.json says hidden_act = 'relu'; one of ['quick_gelu'" in refusal(tmp_path)
+    clip_configured(tmp_path, {"hidden_act": "gelu", "hidden_size": 0}, {})
+    assert "config.json says hidden_size = 0; a whole number" in refusal(tmp_path)
+    configured(tmp_path, projection_dim="14")
+    assert "config.json says projection_dim = '14'; a whole number" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("shape", [(), (24,)])
+def test_patches_in_another_shape_are_named(shape: tuple[int, ...], tmp_path: Path) -> None:
+    save("vit", tmp_path)
+    change(tmp_path, {"embeddings.patch_embeddings.projection.weight": torch.ones(shape)})
+    said = refusal(tmp_path)
+    assert f"left over: embeddings.patch_embeddings.projection.weight {list(shape)}" in said

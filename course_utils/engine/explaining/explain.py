@@ -45,7 +45,8 @@ def explain(exercise: Exercise, source: str, verdict: Verdict) -> Verdict:
     if not only_computes(tree):
         return verdict
     trial = Trial(exercise, source, SECONDS)
-    relation = _remembers(trial) or verdict.relation
+    remembers = _remembers(trial)
+    relation = remembers or verdict.relation
     found = repair(trial, tuple(number for number, _ in verdict.lines))
     if found:
         return _repaired(exercise, verdict, found, source, relation)
@@ -69,6 +70,8 @@ def explain(exercise: Exercise, source: str, verdict: Verdict) -> Verdict:
             there = Parting(node.lineno, trial.first_line_of(node))
             says = f"{what}: line {there.line}, `{there.expression}`."
             return _placed(verdict, there, source, way="entry", says=says)
+    if remembers:  # then what the case asks for is not what is missed
+        return replace(verdict, way="relation", says=remembers, relation=relation, point="")
     return related(replace(verdict, relation=relation))
 
 

@@ -70,6 +70,16 @@ def cases() -> list[Case]:
     )
     its_own = "`token` says which entry of both counts, whichever is the largest."
     zero = "A `uniform` of 0 accepts whatever the target may give at all."
+    loves = (
+        "The target's favourite is a token like the others: where the draft likes it still better, "
+        "it stays with probability p / q only."
+    )
+    seldom = (
+        "Probabilities may be tiny, as those of rare tokens are: what is added to them changes "
+        "their ratio. `draft[token]` is never 0: the draft has drawn it."
+    )
+    loved = torch.tensor([0.1, 0.6, 0.3]), torch.tensor([0.15, 0.75, 0.1])
+    rare = torch.tensor([1e-7, 0.6, 1e-6, 0.4]), torch.tensor([2e-7, 0.4, 1e-6, 0.6])
     return [
         case("the draft likes it better, a small number", p, q, 1, 0.3),
         case("the draft likes it better, a large number", p, q, 1, 0.7),
@@ -86,6 +96,11 @@ def cases() -> list[Case]:
         case("a small ratio, and 0 is drawn", spread[0], spread[1], 0, 0.0, zero),
         case("the last of two tokens", torch.tensor([0.9, 0.1]), torch.tensor([0.2, 0.8]), 1, 0.2),
         case("float64", *double, 1, 0.6),
+        case("the target's favourite, which the draft likes still better", *loved, 1, 0.9, loves),
+        case("the target's favourite, and a smaller number", *loved, 1, 0.7, loves),
+        case("rare tokens", *rare, 0, 0.4, seldom),
+        case("rare tokens, and a larger number", *rare, 0, 0.6, seldom),
+        case("a rare token, liked as well by both", *rare, 2, 0.9, seldom),
         of_all("all tokens", p, q, its_own),
         of_all("all of six tokens", *spread, its_own),
         of_all("all of six tokens, the other way round", *spread[::-1], its_own),

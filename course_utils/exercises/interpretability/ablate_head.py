@@ -65,13 +65,15 @@ def _inside(
 
 def _others_are_left(part: Part, model: Any, ids: Tensor, ablated: tuple[int, int]) -> None:
     """Wrong where what another hook holds of the heads is overwritten."""
-    held: list[Tensor] = []
+    held: list[tuple[Tensor, Tensor]] = []
     output_map = model.blocks[ablated[0]].attention.w_o
-    with output_map.register_forward_pre_hook(lambda module, args: held.append(args[0])):
+
+    def hold(module: Any, args: tuple[Tensor]) -> None:
+        held.append((args[0], args[0].clone()))
+
+    with output_map.register_forward_pre_hook(hold), part(model, *ablated):
         model(ids)
-        with part(model, *ablated):
-            model(ids)
-    if not torch.allclose(held[0], held[1], atol=1e-5):
+    if any(not torch.equal(now, then) for now, then in held):
         raise Wrong(
             "Your code writes into what `w_o` was given, which another hook may hold, to record "
             "it. Change a copy: `.clone()`. (`.contiguous()`, `reshape` and `view` make none.)"

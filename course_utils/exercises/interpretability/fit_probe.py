@@ -132,7 +132,7 @@ def cases() -> list[Case]:
             point="The test rows may lack a class: labels are those numbers that they are, and "
             "are not counted anew.",
         ),
-        Case("no row of class 0", few, _by_numpy, point="No row may have class 0."),
+        Case("no row of class 0", few, _by_numpy, point="It may be that no row has class 0."),
         case(
             "as many rows to train as to test",
             (24, 24, 3),
@@ -202,7 +202,8 @@ def penalty_of_one(x_train, y_train, x_test, y_test, penalty=1.0):
 
 
 @exercise.mistake(
-    "You multiply the penalty by the number of rows. It is added as it is, to a sum over all rows."
+    "Your penalty grows with the number of rows: it is multiplied by it, or the sums are means. It "
+    "is added as it is, to a sum over all rows."
 )
 def penalty_times_rows(x_train, y_train, x_test, y_test, penalty=1.0):
     return _probe(x_train, y_train, x_test, y_test, penalty * len(x_train))
@@ -218,8 +219,8 @@ def penalty_everywhere(x_train, y_train, x_test, y_test, penalty=1.0):
 
 
 @exercise.mistake(
-    "You leave the column of ones without a penalty. Here |W|² has all of W: the diagonal is "
-    "`penalty` everywhere."
+    "The column of ones has no penalty with you, or you take the columns' means away, which is the "
+    "same. Here |W|² has all of W: the diagonal is `penalty` everywhere."
 )
 def ones_without_penalty(x_train, y_train, x_test, y_test, penalty=1.0):
     eye = torch.eye(x_train.shape[1] + 1, dtype=x_train.dtype)

@@ -10,7 +10,7 @@ from course_utils.exercises.interpretability import shared
 
 exercise = Exercise(
     "interpretability.head_scores",
-    used_by="the picture of heads, sorted by what they look at",
+    used_by="the table of what each head of the story-teller looks at",
     hints=(
         "`weights[b, h, q, k]`: the row is that of the query q, and it says how much it looks at "
         "each key k. Row 0 is left out of every mean: drop it first, `rows = weights[..., 1:, :]`.",

@@ -147,6 +147,16 @@ def any_repetition(weights, period):
     return weights[..., period:, :].tril(period - 1).sum(-1).mean((0, -1))
 
 
+@exercise.mistake(
+    "You count the rows whose largest weight is at that place. The score is the mean of the "
+    "weights themselves: 0.4 and 0.9 are not the same."
+)
+def counts_the_largest(weights, period):
+    rows = torch.arange(period, weights.shape[-1])
+    found = weights[..., period:, :].argmax(-1) == rows - period + 1
+    return found.to(weights.dtype).mean((0, -1))
+
+
 @exercise.alternative
 def by_loop(weights, period):
     found = []
