@@ -10,12 +10,13 @@ from drawing import BLUE, GREEN, GREY, INK, ORANGE, arrow, box, middle, page, te
 TITLE = "The package course_utils: one street of chapters, and six rooms"
 DESCRIPTION = (
     "Arrows point to what may be imported. On the street at the bottom are the chapters in the "
-    "order in which they are read: start_here, projection, attention, positions, encoder, decoder, "
-    "training, sampling, scaling, tokenization, interpretability, modern, inference. They import "
-    "each other and torch. Above it are six rooms. The engine imports the exercises and the views. The runs "
-    "import the families, the corpora and the chapters. The exercises and the families import the "
-    "chapters. The views and the corpora import nothing else of ours. The two doors, __init__ and "
-    "__main__, may import everything, and nothing else imports the engine."
+    "order in which they are read: start_here, projection, attention, positions, encoder, "
+    "decoder, training, sampling, scaling, tokenization, interpretability, modern, inference. "
+    "They import each other and torch. Above it are six rooms. The engine imports the exercises "
+    "and the views. The runs import the families, the corpora and the chapters. The exercises and "
+    "the families import the chapters. The views and the corpora import nothing else of ours. The "
+    "two doors, __init__ and __main__, may import everything, and nothing else imports the "
+    "engine."
 )
 CHAPTERS = (
     "start_here projection attention positions encoder "
