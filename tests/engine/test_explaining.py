@@ -475,6 +475,26 @@ def test_what_is_kept_from_call_to_call_is_said() -> None:
     assert "from one call to the next" in verdict.relation or verdict.mistake, verdict
 
 
+def test_what_is_kept_is_said_before_what_the_case_asks_for() -> None:
+    verdict = told(
+        "tokenization.bpe_encode",
+        """
+        kept = globals().setdefault("kept", {})
+        if word not in kept:
+            kept[word] = list(word)
+            for left, right in merges:
+                place = 0
+                while place < len(kept[word]) - 1:
+                    if kept[word][place : place + 2] == [left, right]:
+                        kept[word][place : place + 2] = [left + right]
+                    place += 1
+        return list(kept[word])
+        """,
+    )
+    assert "from one call to the next" in verdict.says, verdict
+    assert verdict.point == ""
+
+
 def test_of_a_right_result_no_relation_is_said() -> None:
     there_and_back = torch.tensor([[0.3, 1.7, 0.3]])
     assert relation(there_and_back, there_and_back.clone(), {}) == ""
