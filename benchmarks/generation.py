@@ -40,7 +40,7 @@ Ways = dict[str, Way]
 
 
 def main() -> None:
-    """Measure all ways in turn and print both tables."""
+    """Measure all ways in turn and print the tables."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     runs = int(sys.argv[1]) if len(sys.argv) > 1 else 5
