@@ -23,7 +23,9 @@ def text_of(frame: FrameType) -> str:
     names = {shape[0] for shape in made if not shape[0].startswith("<")} or {"completes"}
     futures = frame.f_code.co_flags & FUTURES
     for text in _texts(frame):
-        if all(name in text for name in names) and made <= _shapes(_compiled(text, futures)):
+        if all(name in text for name in names) and any(
+            made <= shapes for shapes in _compiled(text, futures)
+        ):
             return text
     return ""
 
@@ -40,19 +42,28 @@ def _texts(frame: FrameType) -> Iterator[str]:
     yield "".join(linecache.getlines(filename))
 
 
-def _compiled(text: str, futures: int) -> CodeType | None:
+def _compiled(text: str, futures: int) -> list[set[tuple[Any, ...]]]:
+    """The shapes in a text as a whole, and those when each of its statements is compiled alone.
+
+    The second is what IPython does. Behind `import torch`, Python compiles `torch.zeros(2)`
+    otherwise where it has seen the import.
+    """
     flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT | futures
+    how: dict[str, Any] = {"filename": "text", "mode": "exec", "dont_inherit": True}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return compile(text.removeprefix("\ufeff"), "text", "exec", flags, dont_inherit=True)
+            tree = compile(text.removeprefix("\ufeff"), flags=flags | ast.PyCF_ONLY_AST, **how)
+            whole = _shapes(compile(tree, flags=flags, **how))
+            alone = [ast.Module([statement], []) for statement in tree.body]
+            return [whole, set().union(*(_shapes(compile(x, flags=flags, **how)) for x in alone))]
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return None
+        return []
 
 
-def _shapes(code: CodeType | None) -> set[tuple[Any, ...]]:
+def _shapes(code: CodeType) -> set[tuple[Any, ...]]:
     """What each function and class inside some code does, wherever its lines stand."""
-    inner = _inner(code) if code else []
+    inner = _inner(code)
     return set(map(_shape, inner)).union(*map(_shapes, inner))
 
 

@@ -55,6 +55,14 @@ def test_a_cell_under_magics(
     assert text.split("\n", 1)[1].strip() == text_saved(part).strip(), shown.stdout
 
 
+@pytest.mark.parametrize("magic", ["", "%%time\n", "%%capture\n"])
+def test_a_cell_that_imports_what_it_calls(shell: Any, home: Path, magic: str) -> None:
+    """Python compiles `torch.softmax(…)` otherwise where it sees the import; IPython hides it."""
+    with capture_output() as shown:  # no variable here holds the function alone: it would be found
+        shell.run_cell(magic + SCRIPT.replace("scores.softmax(dim)", "torch.softmax(scores, dim)"))
+    assert "torch.softmax(scores, dim)" in text_saved(), shown.stdout
+
+
 @pytest.mark.parametrize("history", [True, False])
 def test_the_text_that_runs_and_no_other(shell: Any, home: Path, history: bool) -> None:
     """Cells and strings that differ in a number only."""
