@@ -37,7 +37,8 @@ SEEDS = range(3)
 FORMS = {"place": story_forms.WHERE, "colour": story_forms.COLOUR}
 HEADS = [(layer, head) for layer in range(2) for head in range(2)]
 SUBSETS = [kept for size in range(5) for kept in combinations(HEADS, size)]
-DRAWS, N_ROWS, OTHERS = (10, 11, 12), 60, story_forms.several(99, 60)  # the notebook draws its own
+DRAWS = [story_forms.several(seed, 60) for seed in (10, 11, 12)]  # the notebook has its own
+OTHERS = story_forms.several(99, 60)  # some share an answer: `shared` says how many
 
 
 def teller(seed: int) -> decoder.GPT:
@@ -79,12 +80,11 @@ def circuits() -> list[Row]:
         for seed in SEEDS
         for model in [teller(seed)]
         for kind, form in FORMS.items()
-        for sets in [[story_forms.several(draw, N_ROWS) for draw in DRAWS]]
         for outputs in [interpretability.head_outputs(model, story_forms.told(form, OTHERS))]
         for kept in SUBSETS
         for way in WAYS
         for off in [switched_off(outputs, [head for head in HEADS if head not in kept], way)]
-        for right in [{"right": right_at(model, form, -1, sets, off)}]
+        for right in [{"right": right_at(model, form, -1, DRAWS, off)}]
     ]
 
 
@@ -131,55 +131,38 @@ def looks() -> list[Row]:
     return [row | {"seed": seed} for seed in SEEDS for row in looks_of(teller(seed))]
 
 
-def looks_of(model: decoder.GPT, draws: Sequence[int] = DRAWS, n_rows: int = N_ROWS) -> list[Row]:
+def looks_of(model: decoder.GPT) -> list[Row]:
     """A row for each word said and each head, with a number for each draw of stories.
 
     "right" is that of the whole model, "no_heads" with all four at their mean here, "without" with
-    this one resampled, "without_here" resampled at the word before only, where its weight is taken,
-    and "without_two" with another one resampled besides.
+    this one resampled, "without_here" resampled at the word before only, where its weight is taken.
     """
     found = []
     for said, (form, at, blank) in SAID.items():
-        sets = [story_forms.several(seed, n_rows) for seed in draws]
-        weights = [weight_on(model, form, at, blank, rows) for rows in sets]  # [layer, head] each
-        outputs = interpretability.head_outputs(model, story_forms.told(form, OTHERS[:n_rows]))
-        without = {
-            heads: right_at(model, form, at, sets, switched_off(outputs, heads, "resampled"))
-            for size in range(3)
-            for heads in combinations(HEADS, size)
-        }
-        none = right_at(model, form, at, sets, switched_off(outputs, HEADS, "mean here"))
-        here = without_here(model, form, at, sets, outputs)
+        weights = [weight_on(model, form, at, blank, rows) for rows in DRAWS]  # [layer, head] each
+        outputs = interpretability.head_outputs(model, story_forms.told(form, OTHERS))
+        none = right_at(model, form, at, DRAWS, switched_off(outputs, HEADS, "mean here"))
         for head in HEADS:
-            two = {
-                named(each): without[min(head, each), max(head, each)]
-                for each in HEADS
-                if each != head
-            }
+            off = switched_off(outputs, [head], "resampled")
             found.append({
                 "said": said, "head": named(head),
                 "weight": [round(each[head].item(), 3) for each in weights],
-                "right": without[()], "no_heads": none, "without": without[(head,)],
-                "without_here": here[head], "without_two": two,
+                "right": right_at(model, form, at, DRAWS, {}), "no_heads": none,
+                "without": right_at(model, form, at, DRAWS, off),
+                "without_here": without_here(model, form, at, head, outputs),
             })  # fmt: skip
     return found
 
 
 def without_here(
-    model: decoder.GPT,
-    form: str,
-    at: int,
-    sets: Sequence[Sequence[dict[str, str]]],
-    outputs: list[Tensor],
-) -> dict[tuple[int, int], list[float]]:
+    model: decoder.GPT, form: str, at: int, head: tuple[int, int], outputs: list[Tensor]
+) -> list[float]:
     """How often the word behind `at` is right with a head resampled at `at`, and only there."""
-    found: dict[tuple[int, int], list[float]] = {head: [] for head in HEADS}
-    for rows in sets:
-        own = interpretability.head_outputs(model, story_forms.told(form, rows))
-        for a, b in HEADS:
-            given = own[a][:, :, b].clone()
-            given[:, at] = outputs[a][:, at, b]
-            found[a, b] += right_at(model, form, at, [rows], {(a, b): given})
+    (a, b), found = head, []
+    for rows in DRAWS:
+        given = interpretability.head_outputs(model, story_forms.told(form, rows))[a][:, :, b]
+        given[:, at] = outputs[a][:, at, b]
+        found += right_at(model, form, at, [rows], {head: given})
     return found
 
 
@@ -188,11 +171,26 @@ def weight_on(
 ) -> Float[Tensor, "layer n_heads"]:
     """The weight from word `at` on all earlier places of the word that stands in the blank."""
     ids = story_forms.told(form, rows)
-    tells = [story_forms.answer(form, row) if blank == "answer" else row[blank] for row in rows]
-    there = (ids == stories.encode(tells)[:, None])[:, None]  # [batch, 1, tokens]
+    there = (ids == stories.encode(telling(form, blank, rows))[:, None])[
+        :, None
+    ]  # [batch, 1, tokens]
     with attention.record() as maps:
         model(ids)
     return torch.stack([(each[:, :, at] * there).sum(-1).mean(0) for each in maps.values()])
+
+
+def telling(form: str, blank: str, rows: Sequence[dict[str, str]]) -> list[str]:
+    """The word of each story that stands in the blank, or is its answer."""
+    return [story_forms.answer(form, row) if blank == "answer" else row[blank] for row in rows]
+
+
+def shared(said: str) -> float:
+    """In how many stories of all draws the one that lends its values tells the same word."""
+    form, _, blank = SAID[said]
+    spoken = "he" if said == "he or she" else blank
+    others = telling(form, spoken, OTHERS) * len(DRAWS)
+    mine = [word for rows in DRAWS for word in telling(form, spoken, rows)]
+    return sum(a == b for a, b in zip(mine, others, strict=True)) / len(mine)
 
 
 # --- A head for grammar, from four first weights --------------------------------------------------
@@ -220,9 +218,9 @@ def grammarian(seed: int) -> decoder.GPT:
     return model.eval()
 
 
-def agreement_of(model: decoder.GPT, draws: Sequence[int] = DRAWS, n_rows: int = 100) -> list[Row]:
+def agreement_of(model: decoder.GPT, n_rows: int = 100) -> list[Row]:
     """For each head its weight on the subject, before the verb, and what is right without it."""
-    sets = [distracted(seed, n_rows) for seed in draws]
+    sets = [distracted(seed, n_rows) for seed in (10, 11, 12)]
     others, _ = distracted(99, n_rows)
     outputs = interpretability.head_outputs(model, others)
     found = []
@@ -473,11 +471,15 @@ def scores_of(model: decoder.GPT, period: int) -> dict[str, Float[Tensor, "layer
     }
 
 
+LOGGED = ("loss", "previous", "induction")
+
+
 def growing() -> list[Row]:
     """One layer and two, three seeds, the period varied; and one layer that always has 20.
 
-    Of each, its last row, and its loss on period 15; of two layers, what is left without the
-    head that looks at the token before, and without the other of its layer.
+    Of each, its last row and all that it logged, every 20 steps; its loss on other periods, of
+    which no training had 6 and 35; and what is left without the head that looks at the token
+    before, and without the other of its layer.
     """
     varied: Sequence[int] = range(10, 30)
     plan = [(n_layers, seed, varied) for n_layers in (1, 2) for seed in range(3)]
@@ -486,8 +488,9 @@ def growing() -> list[Row]:
     for n_layers, seed, periods in plan:
         model, log = grow(n_layers, seed, periods)
         row = {"n_layers": n_layers, "seed": seed, "varied": len(periods) > 1, **log[-1]}
-        row["losses"] = [round(each["loss"], 3) for each in log]  # every 20 steps
-        found.append(row | {"loss_15": repeated(model, 15)} | without_previous(model))
+        row |= {f"log_{name}": [round(each[name], 3) for each in log] for name in LOGGED}
+        row |= {f"loss_{other}": repeated(model, other) for other in (6, 15, 35)}
+        found.append(row | without_previous(model))
     return found
 
 

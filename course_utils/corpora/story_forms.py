@@ -78,6 +78,23 @@ def several(seed: int, n_rows: int) -> list[dict[str, str]]:
     return [row | {"asked": random.choice([row["ball"], row["kite"]])} for row in rows]
 
 
+def partners(sets: Sequence[Sequence[dict[str, str]]], seed: int) -> list[dict[str, str]]:
+    """Other stories, to take values from: the n-th has no answer in common with any set's n-th.
+
+    Nor the thing that is asked for, nor the first place: by chance alone no value from it is right.
+    """
+    drawn = iter(several(seed, 20 * len(sets[0])))
+    return [
+        next(other for other in drawn if not any(_shares(other, row) for row in rows))
+        for rows in zip(*sets, strict=True)
+    ]
+
+
+def _shares(one: dict[str, str], other: dict[str, str]) -> bool:
+    answered = any(answer(form, one) == answer(form, other) for form in (WHERE, COLOUR))
+    return answered or any(one[blank] == other[blank] for blank in ("asked", "first"))
+
+
 def told(form: str, rows: Sequence[dict[str, str]]) -> Int[Tensor, "batch tokens"]:
     """The stories as ids, <bos> first, up to the word before the answer."""
     return torch.stack([stories.encode([stories.START, *fill(form, row)]) for row in rows])

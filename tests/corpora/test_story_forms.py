@@ -38,3 +38,15 @@ def test_many_stories_are_told_with_their_answers(form: str) -> None:
         start, *words = stories.decode(numbers)
         assert start == stories.START and words == story_forms.fill(form, row)
         assert stories.next_words(words) == {stories.VOCABULARY[answer]: 1.0}
+
+
+def test_partners_share_no_answer() -> None:
+    sets = [story_forms.several(seed, 60) for seed in (1, 2)]
+    partners = story_forms.partners(sets, 3)
+    assert partners == story_forms.partners(sets, 3) != story_forms.several(3, 60)
+    for rows in sets:
+        for form in FORMS:
+            same = story_forms.answers(form, rows) == story_forms.answers(form, partners)
+            assert len(same) == 60 and not same.any()
+        for one, other in zip(rows, partners, strict=True):
+            assert one["asked"] != other["asked"] and one["first"] != other["first"]
