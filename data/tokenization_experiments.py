@@ -321,21 +321,28 @@ def added(
     two: Callable[[random.Random], tuple[int, int]],
     seed: int,
 ) -> dict[str, Any]:
-    """One model that learns to add, and how many of 1,000 other sums are right."""
+    """One model that learns to add; of 1,000 other draws, those that it has read, and the right."""
     tokens = sorted({token for number in cut.values() for token in number} | set("+=."))
     ids = {token: index for index, token in enumerate(tokens)}
     model, optimiser = learner(len(ids), seed)
+    draw, read = random.Random(seed), set[tuple[int, int]]()
 
-    def some(draw: random.Random, n_sums: int) -> training.Batch:
-        pairs = [two(draw) for _ in range(n_sums)]
+    def in_rows(pairs: Iterable[tuple[int, int]]) -> training.Batch:
         return rows_for([([*cut[a], "+", *cut[b], "="], [*cut[a + b], "."]) for a, b in pairs], ids)
 
-    draw = random.Random(seed)
-    learn(model, optimiser, lambda step: some(draw, 64), steps)
+    def batch(step: int) -> training.Batch:
+        pairs = [two(draw) for _ in range(64)]
+        read.update(pairs)
+        return in_rows(pairs)
+
+    learn(model, optimiser, batch, steps)
+    other = random.Random(1000)
+    asked = [two(other) for _ in range(1000)]
     return {
         **{"kind": kind, "seed": seed, "steps": steps, "vocabulary": len(ids)},
         "tokens_a_number": round(sum(map(len, cut.values())) / len(cut), 2),
-        "right": right(model, some(random.Random(1000), 1000)),
+        "read_before": round(sum(pair in read for pair in asked) / len(asked), 4),
+        "right": right(model, in_rows(asked)),
     }
 
 
