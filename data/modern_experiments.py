@@ -232,6 +232,7 @@ MODELS: dict[str, Callable[[], decoder.GPT]] = {
 }
 CONTROLS: dict[str, Callable[[], decoder.GPT]] = {
     "window of 1": partial(swapped, lambda: modern.Windowed(usual_attention(), 1)),
+    "latent of 64": partial(swapped, partial(latent, 64), learned_positions=False),
     "baseline, wider": partial(wider, usual),
     "SwiGLU, wider": partial(wider, partial(swapped, net=modern.SwiGLU)),
     "Llama's block, wider": partial(wider, modernised),
@@ -315,11 +316,12 @@ def of_model(name: str, share: float, seed: int, steps: int = STEPS) -> dict[str
 def other_rates() -> list[dict[str, Any]]:
     """The baseline, and parts that lose at its best rate, at half of that rate and at twice it.
 
-    Two of them at four times it, too, as SwiGLU was best at the edge.
+    Where the best was at an edge, one further rate.
     """
     names = ("baseline", "SwiGLU", "latent of 24", "Llama's block")
     near = each(of_model, names, (SHARE / 2, SHARE * 2), SEEDS)
-    return near + each(of_model, names[:2], (SHARE * 4,), SEEDS)
+    higher = each(of_model, names[:2], (SHARE * 4,), SEEDS)
+    return near + higher + each(of_model, names[3:], (SHARE / 4,), SEEDS)
 
 
 def first_weights() -> list[dict[str, Any]]:
@@ -329,13 +331,13 @@ def first_weights() -> list[dict[str, Any]]:
 
 
 def control() -> list[dict[str, Any]]:
-    """The baseline whose every token sees itself only: does the task need attention?"""
-    return each(of_model, ("window of 1",), (SHARE,), SEEDS)
+    """The baseline whose every token sees itself only; a latent as wide as all heads' keys."""
+    return each(of_model, ("window of 1", "latent of 64"), (SHARE,), SEEDS)
 
 
 def longer() -> list[dict[str, Any]]:
-    """Some of them for twice as long."""
-    names = ("baseline", "SwiGLU", "Llama's block", "Qwen3's block")
+    """Some of them for twice as long, and nothing swapped."""
+    names = ("baseline", "nothing", "SwiGLU", "Llama's block", "Llama's with GELU", "Qwen3's block")
     return each(partial(of_model, steps=2 * STEPS), names, (SHARE,), SEEDS)
 
 
@@ -468,15 +470,18 @@ def of_balance(weight: float, seed: int) -> dict[str, Any]:
 N_LETTERS, TRIGGER, BEGIN = 16, 16, 17
 
 
-def copy_back(n_rows: int, n_tokens: int, random: torch.Generator) -> training.Batch:
+def copy_back(
+    n_rows: int, n_tokens: int, random: torch.Generator, begin: int = 0
+) -> training.Batch:
     """Letters, each mostly followed by its favourites. Behind a trigger comes what stood before it.
 
-    Only there is anything to be looked for.
+    Only there is anything to be looked for. BEGIN stands at the place `begin`; at -1, nowhere.
     """
     chain = torch.rand(N_LETTERS, N_LETTERS, generator=torch.Generator().manual_seed(5)) ** 6
     ids = torch.full((n_rows, n_tokens + 1), BEGIN)
-    ids[:, 1] = torch.randint(N_LETTERS, (n_rows,), generator=random)
-    for at in range(2, n_tokens + 1):
+    for at in (*range(begin), begin + 1):
+        ids[:, at] = torch.randint(N_LETTERS, (n_rows,), generator=random)
+    for at in range(begin + 2, n_tokens + 1):
         before, last = ids[:, at - 2], ids[:, at - 1]
         drawn = torch.multinomial(chain[last.clamp_max(N_LETTERS - 1)], 1, generator=random)[:, 0]
         calls = torch.rand(n_rows, generator=random) < 0.15
@@ -509,19 +514,42 @@ def sinks() -> list[dict[str, Any]]:
     return each(of_sinks, (False, True), SEEDS)
 
 
-def of_sinks(norms: bool, seed: int) -> dict[str, Any]:
+def trained_reader(norms: bool, seed: int, begin: int = 0) -> tuple[decoder.GPT, training.Batch]:
+    """One that learned the language, and texts to examine it with."""
     torch.manual_seed(seed)
     model, random = reader(norms), torch.Generator().manual_seed(seed)
     optimiser = optimisers.AdamW(model.parameters(), lr=1e-2, betas=(0.9, 0.99))
     with kernels.fused():
-        run(model, optimiser, lambda step: copy_back(32, 64, random), 500)
-    exam = copy_back(200, 64, torch.Generator().manual_seed(1000))
-    inputs, _ = exam
+        run(model, optimiser, lambda step: copy_back(32, 64, random, begin), 500)
+    return model, copy_back(200, 64, torch.Generator().manual_seed(1000), begin)
+
+
+def looks(model: decoder.GPT, inputs: Tensor) -> tuple[Tensor, Tensor]:
+    """Where each token looks, from the seventeenth on, and which of them have something to do."""
     with torch.no_grad(), attention.record() as maps:
         model(inputs)
     (weights,) = maps.values()
-    first = weights[:, 0, 16:, 0]  # what goes to the first token, from the seventeenth on
-    busy = inputs[:, 16:] == TRIGGER
+    return weights[:, 0, 16:], inputs[:, 16:] == TRIGGER
+
+
+def begins() -> list[dict[str, Any]]:
+    """The same with BEGIN first, second, and nowhere: does a sink need a special token?"""
+    return each(of_begin, (0, 1, -1), SEEDS)
+
+
+def of_begin(begin: int, seed: int) -> dict[str, Any]:
+    """What idle tokens give to the first, to the second, and at most to any other place."""
+    model, (inputs, _) = trained_reader(False, seed, begin)
+    weights, busy = looks(model, inputs)
+    first, second, *others = (round(w, 3) for w in weights[~busy].mean(0).tolist())
+    return {"begin": begin, "seed": seed, "first": first, "second": second, "other": max(others)}
+
+
+def of_sinks(norms: bool, seed: int) -> dict[str, Any]:
+    model, exam = trained_reader(norms, seed)
+    inputs, _ = exam
+    weights, busy = looks(model, inputs)
+    first = weights[:, :, 0]
     return {
         **{"norms": norms, "seed": seed},
         **{
@@ -577,7 +605,7 @@ EXPERIMENTS = {
     one.__name__: one
     for one in (
         *(sinks, length, control, swaps, again, balance, rates, longer, other_rates),
-        first_weights,
+        *(first_weights, begins),
     )
 }
 
