@@ -272,9 +272,9 @@ def gpt2(n_layers: int) -> decoder.GPT:
     return filled(families.gpt2(config.to_dict()), theirs, renaming.GPT2)
 
 
-def small_model() -> decoder.GPT:
+def small_model(n_layers: int = 2) -> decoder.GPT:
     torch.manual_seed(3)
-    model = decoder.gpt(11, 16, 2, 2, 24).requires_grad_(False)
+    model = decoder.gpt(11, 16, 2, n_layers, 24).requires_grad_(False)
     for weight in model.parameters():
         nn.init.normal_(weight, std=0.5)
     return model
@@ -321,7 +321,7 @@ def test_contrastive_search_weighs_what_it_says_it_weighs():
 
 
 def test_contrasting_layers_takes_the_one_that_differs_most():
-    model, ids = small_model(), integers(2, 5, below=11)
+    model, ids = small_model(n_layers=6), integers(2, 5, below=11)
     found = inference.LayerContrast(model, 0.2)(ids)
     assert found.shape == (2, 5, 11)
     stream = interpretability.residual_stream(model, ids)
@@ -333,6 +333,14 @@ def test_contrasting_layers_takes_the_one_that_differs_most():
             other = early[int(torch.stack(far).argmax())]
             expected = (last / other).log().masked_fill(last < 0.2 * last.max(), -math.inf)
             torch.testing.assert_close(found[row, place].double(), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_the_divergence_is_what_entropy_gains_by_mixing():
+    p, q = normal(3, 7).softmax(-1), normal(3, 7, seed=1).softmax(-1)
+    expected = [
+        entropy((a + b) / 2) - (entropy(a) + entropy(b)) / 2 for a, b in zip(p, q, strict=True)
+    ]
+    torch.testing.assert_close(inference._divergence(p.log(), q.log()), torch.stack(expected))
 
 
 def entropy(p: Tensor) -> Tensor:
