@@ -17,7 +17,7 @@ from jaxtyping import Float, Int, Int8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from course_utils import attention, sampling
+from course_utils import attention, decoder, interpretability, sampling
 
 # --- What a step costs ---------------------------------------------------------------------------
 
@@ -283,3 +283,89 @@ def _distributions(
 
 def _draw(probabilities: Float[Tensor, " vocabulary"], generator: torch.Generator | None) -> int:
     return int(torch.multinomial(probabilities, 1, generator=generator))
+
+
+# --- Other searches ------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def contrastive_search(
+    model: decoder.GPT, ids: Int[Tensor, "batch tokens"], n_new: int, k: int, alpha: float
+) -> Int[Tensor, "batch tokens+n_new"]:
+    """The text and `n_new` more tokens, each probable and unlike what was said.
+
+    Of the `k` best tokens it takes that of the largest (1 - alpha) · p - alpha · likeness: the
+    largest cosine of the token's state, as the head reads it, with the state of an earlier one.
+    `alpha` 0 or `k` 1 is greedy (Su et al. 2022, §3.2).
+    """
+    body = decoder.GPT(model.embed, model.blocks, model.norm, nn.Identity())
+    read = sampling.CachedModel(body, ids.shape[1] + n_new)  # gives states in place of logits
+    states, rows = read(ids), torch.arange(len(ids), device=ids.device)
+    for _ in range(n_new):
+        p, tokens = model.head(states[:, -1]).softmax(-1).topk(k)
+        longer = torch.cat((ids.repeat_interleave(k, 0), tokens.reshape(-1, 1)), dim=1)
+        new = read(longer)[:, -1].unflatten(0, (-1, k))  # [batch, k, d_model]
+        likeness = F.cosine_similarity(states[:, None], new[:, :, None], dim=-1).amax(-1)
+        best = ((1 - alpha) * p - alpha * likeness).argmax(-1)
+        ids = longer[rows * k + best]
+        states = torch.cat((states, new[rows, best][:, None]), dim=1)
+    return ids
+
+
+class LayerContrast:
+    """A model whose logits are what the last layer of `model` says beyond an earlier one (DoLa).
+
+    log p of the last layer minus log p of the earlier layer that differs most from it (by the
+    Jensen-Shannon divergence), for the tokens with `share` of the best one's probability or more;
+    the others are removed. The embedding counts as a layer. With a `share` of 1 only the best
+    token is left (Chuang et al. 2023, §2).
+    """
+
+    def __init__(self, model: decoder.GPT, share: float = 0.1):
+        self.model, self.share = model, share
+
+    @torch.no_grad()
+    def __call__(
+        self, ids: Int[Tensor, "batch tokens"]
+    ) -> Float[Tensor, "batch tokens vocabulary"]:
+        stream = interpretability.residual_stream(self.model, ids)
+        log_p = self.model.head(self.model.norm(stream)).log_softmax(-1)
+        early, last = log_p[:-1], log_p[-1]
+        furthest = _divergence(early, last).argmax(0)
+        said_before = early.take_along_dim(furthest[None, ..., None], dim=0)[0]
+        return sampling.min_p(last.flatten(0, 1), self.share).view_as(last) - said_before
+
+
+def _divergence(
+    log_p: Float[Tensor, "*batch vocabulary"], log_q: Float[Tensor, "*batch vocabulary"]
+) -> Float[Tensor, "*batch"]:
+    """Jensen-Shannon divergence: how far p and q are from their mean, on average."""
+    log_mean = torch.logaddexp(log_p, log_q) - math.log(2)
+    p_far = (log_p.exp() * (log_p - log_mean)).sum(-1)
+    return (p_far + (log_q.exp() * (log_q - log_mean)).sum(-1)) / 2
+
+
+@torch.no_grad()
+def diverse_beams(
+    model: Callable[[Tensor], Tensor],
+    ids: Int[Tensor, " tokens"],
+    n_new: int,
+    n_groups: int,
+    width: int,
+    strength: float,
+) -> Int[Tensor, "beams tokens+n_new"]:
+    """The beams of `n_groups` beam searches of `width`, each kept from what the others say.
+
+    They take turns at every step. A token costs `strength` for each beam of an earlier group that
+    took it at this step. One group is `sampling.beam_search`; no text ends before it has `n_new`
+    new tokens (Vijayakumar et al. 2016, §3, with Hamming diversity).
+    """
+    groups = [(ids[None], torch.zeros(1, device=ids.device))] * n_groups
+    for _ in range(n_new):
+        log_p = model(torch.cat([beams for beams, _ in groups]))[:, -1].log_softmax(-1)
+        taken = log_p.new_zeros(log_p.shape[-1])
+        for place, each in enumerate(log_p.split([len(beams) for beams, _ in groups])):
+            beams, totals = sampling.extend_beams(*groups[place], each - strength * taken, width)
+            taken = taken + beams[:, -1].bincount(minlength=len(taken))
+            groups[place] = beams, totals
+    return torch.cat([beams for beams, _ in groups])

@@ -8,8 +8,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from course_utils import decoder, encoder, inference, modern, sampling
+from course_utils import (
+    decoder,
+    encoder,
+    families,
+    inference,
+    interpretability,
+    modern,
+    sampling,
+)
 from course_utils.exercises.inputs import integers, normal
+from course_utils.families import renaming
+from course_utils.families.comparing import filled
 from course_utils.runs import baselines
 
 # --- costs ---------------------------------------------------------------------------------------
@@ -227,3 +237,131 @@ def test_a_table_looks_at_its_last_tokens_alone():
         found = draft(torch.tensor([text]))
         torch.testing.assert_close(found.exp(), torch.tensor([[[0.25, 0.75]]]))
     assert asked == [(0,), (1, 1)]
+
+
+# --- other searches ------------------------------------------------------------------------------
+# transformers 5 has moved all three out; these are the tokens that its version 4.49.0 wrote with
+# the same weights (penalty_alpha=.7, top_k=6 · dola_layers=[0] · num_beams=6, num_beam_groups=3,
+# diversity_penalty=.7), each behind the prompt. Of several early layers it takes another one now
+# and then: its divergence is that of the mean from each, the paper's that of each from the mean.
+
+BY_CONTRAST = [8, 3, 8, 3, 3, 3, 3, 3, 3, 8, 8, 8]
+BY_LAYERS = [19, 17, 20, 20, 17, 20, 17, 20, 17, 20, 17, 20]
+BY_GROUPS = [
+    [3, 3, 3, 3, 8, 3, 3, 3, 3, 3, 3, 3],
+    [3, 3, 8, 3, 8, 3, 3, 3, 3, 3, 3, 3],
+    [11, 8, 18, 8, 3, 8, 8, 8, 8, 8, 8, 8],
+    [11, 11, 11, 8, 3, 8, 8, 8, 8, 8, 8, 8],
+    [18, 3, 3, 18, 11, 18, 11, 18, 18, 18, 11, 11],
+    [18, 3, 3, 18, 11, 18, 11, 18, 18, 18, 11, 18],
+]
+PROMPT = torch.tensor([[1, 2, 3, 9, 2]])
+
+
+def gpt2(n_layers: int) -> decoder.GPT:
+    """A GPT-2 with the weights of that comparison."""
+    transformers = pytest.importorskip("transformers")
+    config = transformers.GPT2Config(
+        vocab_size=23, n_embd=16, n_head=2, n_layer=n_layers, n_positions=64
+    )
+    config.tie_word_embeddings = False
+    theirs = transformers.GPT2LMHeadModel(config)
+    for number, weight in enumerate(theirs.parameters()):
+        weight.data = 0.4 * normal(*weight.shape, seed=500 + number)
+    theirs.transformer.ln_f.weight.data += 0.5
+    return filled(families.gpt2(config.to_dict()), theirs, renaming.GPT2)
+
+
+def small_model(n_layers: int = 2) -> decoder.GPT:
+    torch.manual_seed(3)
+    model = decoder.gpt(11, 16, 2, n_layers, 24).requires_grad_(False)
+    for weight in model.parameters():
+        nn.init.normal_(weight, std=0.5)
+    return model
+
+
+def test_contrastive_search_writes_what_transformers_wrote():
+    text = inference.contrastive_search(gpt2(3), PROMPT, 12, k=6, alpha=0.7)
+    assert text[0, 5:].tolist() == BY_CONTRAST
+
+
+def test_contrasting_layers_writes_what_transformers_wrote():
+    model = gpt2(1)
+    model.norm = nn.Identity()  # theirs does not norm the early layer
+    text = sampling.generate(inference.LayerContrast(model), PROMPT, 12, sampling.greedy)
+    assert text[0, 5:].tolist() == BY_LAYERS
+
+
+def test_diverse_beams_are_those_that_transformers_found():
+    found = inference.diverse_beams(gpt2(3), PROMPT[0], 12, n_groups=3, width=2, strength=0.7)
+    assert sorted(found[:, 5:].tolist()) == BY_GROUPS
+
+
+@pytest.mark.parametrize("settings", [{"k": 5, "alpha": 0.0}, {"k": 1, "alpha": 0.6}])
+def test_contrastive_search_without_contrast_is_greedy(settings):
+    model, ids = small_model(), integers(3, 4, below=11)
+    greedy = sampling.generate(model, ids, 12, sampling.greedy)
+    assert torch.equal(inference.contrastive_search(model, ids, 12, **settings), greedy)
+    assert len(greedy[:, 4:].unique()) > 3
+
+
+def test_contrastive_search_weighs_what_it_says_it_weighs():
+    """One step, candidate by candidate."""
+    model, ids = small_model(), integers(2, 6, below=11)
+    chosen = inference.contrastive_search(model, ids, 1, k=4, alpha=0.5)[:, -1]
+    for row, token in zip(ids, chosen, strict=True):
+        p = model(row[None])[0, -1].softmax(-1)
+        worth = {}
+        for candidate in p.topk(4).indices:
+            longer = torch.cat((row, candidate[None]))[None]
+            states = model.norm(interpretability.residual_stream(model, longer)[-1, 0])
+            alike = F.cosine_similarity(states[:-1], states[-1:], dim=-1).max()
+            worth[int(candidate)] = float(0.5 * p[candidate] - 0.5 * alike)
+        assert int(token) == max(worth, key=worth.__getitem__)
+
+
+def test_contrasting_layers_takes_the_one_that_differs_most():
+    model, ids = small_model(n_layers=6), integers(2, 5, below=11)
+    found = inference.LayerContrast(model, 0.2)(ids)
+    assert found.shape == (2, 5, 11)
+    stream = interpretability.residual_stream(model, ids)
+    layers = model.head(model.norm(stream)).softmax(-1).double()
+    for row in range(2):
+        for place in range(5):
+            *early, last = layers[:, row, place]
+            far = [(entropy((e + last) / 2) - (entropy(e) + entropy(last)) / 2) for e in early]
+            other = early[int(torch.stack(far).argmax())]
+            expected = (last / other).log().masked_fill(last < 0.2 * last.max(), -math.inf)
+            torch.testing.assert_close(found[row, place].double(), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_the_divergence_is_what_entropy_gains_by_mixing():
+    p, q = normal(3, 7).softmax(-1), normal(3, 7, seed=1).softmax(-1)
+    expected = [
+        entropy((a + b) / 2) - (entropy(a) + entropy(b)) / 2 for a, b in zip(p, q, strict=True)
+    ]
+    torch.testing.assert_close(inference._divergence(p.log(), q.log()), torch.stack(expected))
+
+
+def entropy(p: Tensor) -> Tensor:
+    return -(p * p.log()).sum()
+
+
+def test_only_the_best_token_left_is_greedy():
+    model, ids = small_model(), integers(2, 4, below=11)
+    text = sampling.generate(inference.LayerContrast(model, 1.0), ids, 12, sampling.greedy)
+    assert torch.equal(text, sampling.generate(model, ids, 12, sampling.greedy))
+
+
+@pytest.mark.parametrize(("n_groups", "strength"), [(1, 3.0), (3, 0.0)])
+def test_one_group_or_no_strength_is_beam_search(n_groups, strength):
+    model, ids = small_model(), integers(4, below=11)
+    found = inference.diverse_beams(model, ids, 9, n_groups, 4, strength)
+    beams = torch.stack([text for text, _ in sampling.beam_search(model, ids, 9, 4)])
+    assert torch.equal(found, beams.repeat(n_groups, 1))
+
+
+def test_each_group_says_something_else_where_that_is_all_that_counts():
+    ids = integers(4, below=11)
+    found = inference.diverse_beams(sampling.CachedModel(small_model(), 24), ids, 9, 5, 1, 1e4)
+    assert all(len(set(at.tolist())) == 5 for at in found[:, 4:].T)
