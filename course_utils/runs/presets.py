@@ -53,7 +53,7 @@ PRESETS = {
     # rows tell more than many short ones. With thousands of steps on a small text, let `drop` be
     # 0.65: the table would learn the text by heart.
     "tiny": Preset(
-        d_model=64, n_layers=2, n_heads=2, block=256, batch=3, steps=220, n_buckets=32768,
+        d_model=64, n_layers=2, n_heads=2, block=256, batch=3, steps=440, n_buckets=32768,
         longest=5, adamw_lr=1.6e-2, weight_decay=0.1,
     ),
     # Minutes. The larger a model, the smaller the steps that it can stand.
@@ -77,8 +77,10 @@ PRESETS = {
 }  # fmt: skip
 
 # What another corpus needs. A row of stories must hold a whole one, or nothing in it can be asked
-# for. A story tells a fact in four words that follow each other, so n-grams of four hold facts.
+# for. A story tells a fact in four words that follow each other, so n-grams of four hold facts. The
+# tenth of a text that is kept is long: to measure on it takes as long as dozens of steps.
 CHANGES: dict[tuple[str, str], dict[str, Any]] = {
+    ("tiny", "text"): {"evaluate_every": 1000},
     ("tiny", "stories"): {
         "n_heads": 4, "block": 128, "batch": 16, "steps": 960, "n_buckets": 8192, "longest": 4,
         "adamw_lr": 2.4e-2, "weight_decay": 0.0,
@@ -102,7 +104,19 @@ def preset(name: str, corpus: sources.Corpus, **changes: Any) -> Preset:
     """
     if name not in PRESETS:
         raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {name!r}")
-    return replace(PRESETS[name], **(CHANGES.get((name, corpus.name), {}) | changes))
+    suited = replace(PRESETS[name], **CHANGES.get((name, corpus.name), {}))
+    if (name, corpus.name) == ("tiny", "text"):
+        suited = replace(suited, steps=_steps(suited.steps, len(corpus.counted())))
+    return replace(suited, **changes)
+
+
+def _steps(steps: int, n_tokens: int) -> int:
+    """More of them for a text of more than a million tokens.
+
+    What counting n-grams gains from a longer text, the model must gain by learning for longer. The
+    square root is a rule of thumb; `benchmarks/texts.py` shows on which texts it was tried.
+    """
+    return round(steps * max(1.0, n_tokens / 1_000_000) ** 0.5)
 
 
 def fitting(corpus: sources.Corpus) -> list[str]:

@@ -199,6 +199,16 @@ def test_a_preset_that_does_not_exist_is_named(corpus):
         presets.preset("huge", corpus)
 
 
+def test_a_long_text_gets_more_steps(file, monkeypatch):
+    corpus = sources.TextFile.open(file)
+    own = presets.PRESETS["tiny"].steps
+    assert presets.preset("tiny", corpus).steps == own
+    monkeypatch.setattr(sources.TextFile, "counted", lambda _: torch.zeros(4_000_000))
+    assert presets.preset("tiny", corpus).steps == 2 * own
+    assert presets.preset("tiny", corpus, steps=7).steps == 7
+    assert presets.preset("tiny", sources.Stories()).steps != 2 * own
+
+
 # --- Runs ----------------------------------------------------------------------------------------
 
 
