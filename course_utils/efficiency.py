@@ -23,11 +23,11 @@ from course_utils import training
 def checkpointed(
     block: Callable[[Tensor], Tensor], x: Float[Tensor, "*batch d_model"]
 ) -> Float[Tensor, "*batch d_out"]:
-    """block(x), of which only x is kept: the way back computes the rest once more.
+    """block(x), of which only x is kept: the way back runs `block` once more.
 
     The gradients of x and of the block's weights are those without it, also where x itself needs
-    none. Dropout draws the same numbers again, and what is drawn afterwards does not change (Chen
-    et al. 2016, §3). The way back needs `block` once, and nothing is computed before it.
+    none. Dropout draws the same numbers again, and what is drawn afterwards does not change. When
+    the way back is over nothing is kept (Chen et al. 2016, §3).
     """
     random_state = torch.get_rng_state()
     places = itertools.count()
@@ -36,7 +36,7 @@ def checkpointed(
     def fetch(place: int) -> Tensor:
         if not again:
             keep = saved_tensors_hooks(lambda one: again.append(one.detach()), lambda one: one)
-            with torch.random.fork_rng(devices=[]), torch.enable_grad(), keep:
+            with torch.random.fork_rng(), torch.enable_grad(), keep:
                 torch.set_rng_state(random_state)
                 block(x)
         return again[place]
