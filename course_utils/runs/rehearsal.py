@@ -11,7 +11,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,14 +42,14 @@ class Stamp(NamedTuple):
 # --- Starting ------------------------------------------------------------------------------------
 
 
-def start(what: str, folder: Path, restarts: int = 0) -> str:
-    """Have two processes do `what`, the name of a function below, in `folder`; what was printed.
+def start(folder: Path, *what: str, restarts: int = 0) -> str:
+    """Have two processes do `what`, by the names of functions below, in `folder`; what was printed.
 
     When one of them dies, all are started again, at most `restarts` times. Raises RuntimeError
     where that does not help. None of them is left, whatever happens.
     """
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    command += [f"--max-restarts={restarts}", "-m", __name__, what, str(folder)]
+    command += [f"--max-restarts={restarts}", "-m", __name__, str(folder), *what]
     there = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
         command,
@@ -64,7 +65,7 @@ def start(what: str, folder: Path, restarts: int = 0) -> str:
         process.terminate()  # torchrun then ends those that it has started
         process.wait()
     if process.returncode:
-        raise RuntimeError(f"{what} in two processes: {said[-2000:]}")
+        raise RuntimeError(f"{' '.join(what)} in two processes: {said[-2000:]}")
     return said
 
 
@@ -89,8 +90,9 @@ class Fatal(Stories):
 
 
 def alone(folder: Path) -> None:
-    """The run in this process."""
-    recipes.train(Stories(), PRESET, folder, "cpu")
+    """The run in this process, without its progress."""
+    with redirect_stdout(StringIO()):
+        recipes.train(Stories(), PRESET, folder, "cpu")
 
 
 def modes(folder: Path) -> None:
@@ -161,7 +163,7 @@ def step_with_exchange(
 
 
 def step_in_stages(layers: nn.Module, rows: Tensor, n_parts: int) -> list[Stamp]:
-    """Forward and backward of this process's stage of two, for one part of the rows after the other.
+    """Forward and backward of this process's stage of two, for one part of the rows after another.
 
     All parts go forward, then all go back (GPipe).
     """
@@ -192,21 +194,35 @@ def step_in_stages(layers: nn.Module, rows: Tensor, n_parts: int) -> list[Stamp]
 def stamps(folder: Path) -> None:
     """Both kinds of steps, each a few times, with what was exchanged. A file for each process."""
     torch.manual_seed(torch.distributed.get_rank())
-    rows, layers = torch.randn(256, 1024), [nn.Linear(1024, 1024, bias=False) for _ in range(6)]
+    rows, layers = torch.randn(256, 768), [nn.Linear(768, 768, bias=False) for _ in range(6)]
     found: dict[str, list] = {}
     with ThreadPoolExecutor(1) as link:
         for name, at_once in (("after", False), ("at once", True)):
-            for _ in range(4):
+            for _ in range(3):
                 for layer in layers:
                     layer.weight.grad = None
                 found.setdefault(name, []).append(step_with_exchange(layers, rows, link, at_once))
             found[f"{name}, gradient"] = [layer.weight.grad.sum().item() for layer in layers]
     stage = nn.Sequential(*layers[:3])
     for n_parts in (1, 2, 4, 8):
-        steps = [step_in_stages(stage, rows, n_parts) for _ in range(4)]
+        steps = [step_in_stages(stage, rows, n_parts) for _ in range(3)]
         found[f"{n_parts} parts"] = steps
     path = folder / f"stamps_{torch.distributed.get_rank()}.json"
     path.write_text(json.dumps(found), encoding="utf-8")
+
+
+def read_stamps(folder: Path) -> list[dict[str, list]]:
+    """What `stamps` wrote, by process: a list of stamps for every repeat."""
+    found = [json.loads((folder / f"stamps_{i}.json").read_text("utf-8")) for i in (0, 1)]
+    return [
+        {
+            name: each
+            if name.endswith("gradient")
+            else [[Stamp(*one) for one in step] for step in each]
+            for name, each in process.items()
+        }
+        for process in found
+    ]
 
 
 DOES: dict[str, Callable[[Path], None]] = {"modes": modes, "killed": killed, "stamps": stamps}
@@ -216,4 +232,5 @@ if __name__ == "__main__":
 
     torch.set_num_threads(1)
     with processes("cpu"):
-        DOES[sys.argv[1]](Path(sys.argv[2]))
+        for each in sys.argv[2:]:
+            DOES[each](Path(sys.argv[1]))
