@@ -12,10 +12,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
-from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from course_utils import training
+from course_utils import encoder, training
 
 # --- On one machine ------------------------------------------------------------------------------
 
@@ -100,7 +99,7 @@ def column_then_row(
     d_hidden.
     """
     pieces = zip(up.chunk(n_parts, 0), down.chunk(n_parts, 1), strict=True)
-    return torch.stack([F.gelu(x @ rows.T) @ columns.T for rows, columns in pieces]).sum(0)
+    return torch.stack([encoder.gelu(x @ rows.T) @ columns.T for rows, columns in pieces]).sum(0)
 
 
 def bubble(n_stages: int, n_micro: int) -> float:
