@@ -75,9 +75,9 @@ def mean_gradient(
 ) -> Float[Tensor, "*shape"]:
     """Gradient of the mean loss over all rows, of those that the machines have for their own rows.
 
-    Each machine has the gradient of the mean over its `n_rows` rows. One that has no rows does not
-    count: its gradient is NaN, as a mean over nothing is. This is what an all-reduce must give to
-    every machine.
+    Each machine has the gradient of the mean over its `n_rows` rows. One without rows does not
+    count, whatever its gradient is: it may be NaN, as 0 / 0 is. This is what an all-reduce must
+    give to every machine.
     """
     shares = [
         gradient * (n / sum(n_rows)) for gradient, n in zip(gradients, n_rows, strict=True) if n

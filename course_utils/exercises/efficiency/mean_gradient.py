@@ -18,7 +18,8 @@ exercise = Exercise(
         "A machine's gradient times its number of rows is the sum over its rows. Sums can be "
         "added up.",
         "So: the sum of all `gradient * n`, divided by the number of all rows.",
-        "A machine without rows has NaN, and NaN times 0 is NaN: leave it out before you multiply.",
+        "A machine without rows may have NaN, and NaN times 0 is NaN: leave it out before you "
+        "multiply.",
         "`sum(gradient * n for gradient, n in zip(gradients, n_rows) if n) / sum(n_rows)`",
     ),
 )
@@ -51,9 +52,13 @@ def cases() -> list[Case]:
         "A row counts as much wherever it is read: a machine with more rows counts for more, by "
         "its share of all rows."
     )
+    no_rows = (
+        "A machine that has read no row does not count, neither in the sum nor in what it is "
+        "divided by."
+    )
     nothing_read = (
-        "A machine that has read no row does not count. Its gradient is NaN, and NaN times 0 is "
-        "NaN: leave it out."
+        "A machine that has read no row does not count. Its gradient may be NaN, and NaN times 0 "
+        "is NaN: leave it out."
     )
     any_shape = "A gradient has the shape of its weight, which may be any, and so has the mean."
     one_alone = "One machine alone has the mean already."
@@ -70,6 +75,7 @@ def cases() -> list[Case]:
         case("many rows", [30_000_001, 70_000_003], *drawn(3, n=2), point=unequal),
         case("one machine", [6], three, point=one_alone),
         case("one machine, one row", [1], drawn(4, 1, n=1)[0], point=one_alone),
+        case("one has no rows, and zeros", [3, 0, 2], one, torch.zeros(2, 3), two, point=no_rows),
         case("the last has no rows", [3, 5, 0], one, two, nan, point=nothing_read),
         case("the first has no rows", [0, 2, 1], nan, three, four, point=nothing_read),
         case("only one has rows", [0, 4, 0], nan, four, nan, point=nothing_read),
@@ -193,7 +199,7 @@ def weighed_by_the_inverse(gradients, n_rows):
 
 
 @exercise.mistake(
-    "A machine that has no rows has NaN as its gradient, and NaN times 0 is NaN. Leave it out "
+    "A machine that has no rows may have NaN as its gradient, and NaN times 0 is NaN. Leave it out "
     "before you multiply."
 )
 def nan_times_zero(gradients, n_rows):
