@@ -128,6 +128,11 @@ class Clock:
         self.stamps.append(Stamp(what, number, start, time.perf_counter() - self.begin))
 
 
+def _gradient(tensor: Tensor) -> Tensor:
+    assert tensor.grad is not None
+    return tensor.grad
+
+
 def step_with_exchange(
     layers: list[nn.Linear], x: Tensor, link: ThreadPoolExecutor, at_once: bool
 ) -> list[Stamp]:
@@ -152,7 +157,7 @@ def step_with_exchange(
         before, after = passed[number]
         with clock.stamped("backward", number):
             after.backward(gradient)
-        gradient = before.grad
+        gradient = _gradient(before)
         if at_once:
             sent.append(link.submit(exchange, number))
     if not at_once:
@@ -187,7 +192,7 @@ def step_in_stages(layers: nn.Module, rows: Tensor, n_parts: int) -> list[Stamp]
         with clock.stamped("backward", number):
             after.backward(gradient)
         if not is_first:
-            distributed.send(before.grad, other)
+            distributed.send(_gradient(before), other)
     return clock.stamps
 
 
@@ -202,7 +207,7 @@ def stamps(folder: Path) -> None:
                 for layer in layers:
                     layer.weight.grad = None
                 found.setdefault(name, []).append(step_with_exchange(layers, rows, link, at_once))
-            found[f"{name}, gradient"] = [layer.weight.grad.sum().item() for layer in layers]
+            found[f"{name}, gradient"] = [_gradient(layer.weight).sum().item() for layer in layers]
     stage = nn.Sequential(*layers[:3])
     for n_parts in (1, 2, 4, 8):
         steps = [step_in_stages(stage, rows, n_parts) for _ in range(3)]
@@ -213,7 +218,7 @@ def stamps(folder: Path) -> None:
 
 def read_stamps(folder: Path) -> list[dict[str, list]]:
     """What `stamps` wrote, by process: a list of stamps for every repeat."""
-    found = [json.loads((folder / f"stamps_{i}.json").read_text("utf-8")) for i in (0, 1)]
+    found = [json.loads((folder / f"stamps_{i}.json").read_text(encoding="utf-8")) for i in (0, 1)]
     return [
         {
             name: each
