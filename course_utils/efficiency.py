@@ -24,9 +24,10 @@ def checkpointed(
 ) -> Float[Tensor, "*batch d_out"]:
     """block(x), of which only x is kept: the way back runs `block` once more.
 
-    The gradients of x and of the block's weights are those without it, also where x itself needs
-    none. Dropout draws the same numbers again, and what is drawn afterwards does not change. When
-    the way back is over nothing is kept (Chen et al. 2016, §3).
+    `block` is anything that can be called. The gradients of x and of the block's weights are those
+    without it, also where x itself needs none. Dropout draws the same numbers again, and what is
+    drawn afterwards does not change. When the way back is over nothing is kept (Chen et al. 2016,
+    §3).
     """
     random_state = torch.get_rng_state()
     places = itertools.count()
