@@ -212,6 +212,25 @@ def gathers_between(x, up, down, n_parts):
     return torch.cat([F.gelu(x @ rows.T) for rows in up.chunk(n_parts, 0)], -1) @ down.T
 
 
+@exercise.mistake(
+    "You put the hidden features of all machines together before GELU, which takes each alone. "
+    "Each machine can bend its own, and multiply them with its columns of `down`."
+)
+def gathers_before_gelu(x, up, down, n_parts):
+    hidden = F.gelu(torch.cat([x @ rows.T for rows in up.chunk(n_parts, 0)], -1))
+    return sum(
+        own @ columns.T
+        for own, columns in zip(hidden.chunk(n_parts, -1), down.chunk(n_parts, 1), strict=True)
+    )
+
+
+@exercise.mistake(
+    "You apply GELU to the output, and not to the hidden features: it stands between both maps."
+)
+def gelu_only_at_the_end(x, up, down, n_parts):
+    return F.gelu(sum(_terms(x, up, down, n_parts, bend=lambda hidden: hidden)))
+
+
 @exercise.mistake("You take the mean of what the machines have. Their terms have to be added up.")
 def mean_of_the_machines(x, up, down, n_parts):
     return torch.stack(_terms(x, up, down, n_parts)).mean(0)
