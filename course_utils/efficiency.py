@@ -24,9 +24,10 @@ def checkpointed(
 ) -> Float[Tensor, "*batch d_out"]:
     """block(x), of which only x is kept: the way back runs `block` once more.
 
-    The gradients of x and of the block's weights are those without it, also where x itself needs
-    none. Dropout draws the same numbers again, and what is drawn afterwards does not change. When
-    the way back is over nothing is kept (Chen et al. 2016, §3).
+    `block` is anything that can be called. The gradients of x and of the block's weights are those
+    without it, also where x itself needs none. Dropout draws the same numbers again, and what is
+    drawn afterwards does not change. When the way back is over nothing is kept (Chen et al. 2016,
+    §4).
     """
     random_state = torch.get_rng_state()
     places = itertools.count()
@@ -93,8 +94,8 @@ def column_then_row(
 ) -> Float[Tensor, "*batch d_out"]:
     """A feed-forward net without biases, its hidden features shared by `n_parts` machines.
 
-    Each has its rows of `up` and its columns of `down` (of the matrices that these multiply with,
-    columns and rows), and computes alone, GELU included, from x to all of the output. The sum of
+    Each has its own rows of `up` and columns of `down`: columns and rows of the matrices in
+    x · A, hence the name. It computes alone, GELU included, from x to all of the output. The sum of
     what they have is the only thing that is exchanged (Shoeybi et al. 2019, §3). `n_parts` divides
     d_hidden.
     """

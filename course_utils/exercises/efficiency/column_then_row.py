@@ -26,29 +26,35 @@ exercise = Exercise(
     ),
 )
 
+BENDS = "gelu", "erf", "special_erf"
 COMPUTES = {
-    *("matmul", "__matmul__", "__rmatmul__", "linear", "mm", "bmm", "addmm", "baddbmm", "einsum"),
-    *("tensordot", "inner", "gelu", "erf", "tanh", "mul", "__mul__", "__rmul__", "multiply"),
+    *BENDS,
+    *("matmul", "rmatmul", "linear", "mm", "bmm", "addmm", "baddbmm", "einsum"),
+    *("tensordot", "inner", "tanh", "mul", "rmul", "multiply"),
 }
 """Functions that compute. All others move numbers, or add them up."""
 
 
 class Watch(TorchFunctionMode):
-    """Sees the first computation in which all hidden features take part at once."""
+    """Sees the first computation that has other hidden features than those of one machine."""
 
-    def __init__(self, n_hidden: int):
+    def __init__(self, n_hidden: int, n_parts: int):
         super().__init__()
-        self.n_hidden = n_hidden
-        self.whole = ""
+        self.n_hidden, self.n_each = n_hidden, n_hidden // n_parts
+        self.fault = ""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        found = func(*args, **(kwargs or {}))
-        name = getattr(func, "__name__", "")
-        if name in COMPUTES and not self.whole:
-            shapes = [list(one.shape) for one in _tensors([*args, *(kwargs or {}).values()])]
+        name = getattr(func, "__name__", "").strip("_")
+        shapes = [list(one.shape) for one in _tensors([*args, *(kwargs or {}).values()])]
+        if not self.fault and name in COMPUTES:
+            what = " with ".join(" × ".join(map(str, sorted(shape))) for shape in shapes)
             if any(self.n_hidden in shape for shape in shapes):
-                self.whole = f"`{name.strip('_')}` of {' and '.join(map(str, shapes))}"
-        return found
+                self.fault = (
+                    f"in {what} numbers your code has all {self.n_hidden} hidden features at once"
+                )
+            elif name in BENDS and self.n_each not in shapes[0]:
+                self.fault = f"in {what} numbers your code has another number of hidden features"
+        return func(*args, **(kwargs or {}))
 
 
 def _tensors(values: Any) -> list[Tensor]:
@@ -115,12 +121,12 @@ def _use(part: Part, x: Tensor, up: Tensor, down: Tensor, n_parts: int) -> Any:
 
     With as many machines as hidden features a shape does not say which of them it counts.
     """
-    with Watch(len(up)) as watch:
+    with Watch(len(up), n_parts) as watch:
         found = part(x, up, down, n_parts)
-    if 1 < n_parts < len(up) and watch.whole and _is_right(found, x, up, down, n_parts):
+    if 1 < n_parts < len(up) and watch.fault and _is_right(found, x, up, down, n_parts):
         raise Wrong(
-            f"The result is right, but in {watch.whole} your code has all {len(up)} hidden "
-            f"features at once. Each of {n_parts} machines should have {len(up) // n_parts}."
+            f"The result is right, but {watch.fault}. Each of {n_parts} machines should have "
+            f"{len(up) // n_parts}."
         )
     return found
 
@@ -184,11 +190,45 @@ def ignores_n_parts(x, up, down, n_parts):
 
 
 @exercise.mistake(
+    "Your pieces have `n_parts` hidden features each. `n_parts` is how many pieces there are: "
+    "`chunk(n_parts, …)` makes so many, `split(n_parts, …)` makes pieces of that size."
+)
+def pieces_of_that_size(x, up, down, n_parts):
+    return sum(_terms(x, up, down, -(-len(up) // n_parts)))
+
+
+@exercise.mistake(
+    "You always have two machines. There are `n_parts` of them: a loop, or `chunk(n_parts, …)`."
+)
+def always_two(x, up, down, n_parts):
+    return sum(_terms(x, up, down, 2))
+
+
+@exercise.mistake(
     "You put the hidden features of all machines together before `down`. That is one exchange too "
     "many, and a large one: each can multiply its own with its columns of `down`."
 )
 def gathers_between(x, up, down, n_parts):
     return torch.cat([F.gelu(x @ rows.T) for rows in up.chunk(n_parts, 0)], -1) @ down.T
+
+
+@exercise.mistake(
+    "You put the hidden features of all machines together before GELU, which takes each alone. "
+    "Each machine can bend its own, and multiply them with its columns of `down`."
+)
+def gathers_before_gelu(x, up, down, n_parts):
+    hidden = F.gelu(torch.cat([x @ rows.T for rows in up.chunk(n_parts, 0)], -1))
+    return sum(
+        own @ columns.T
+        for own, columns in zip(hidden.chunk(n_parts, -1), down.chunk(n_parts, 1), strict=True)
+    )
+
+
+@exercise.mistake(
+    "You apply GELU to the output, and not to the hidden features: it stands between both maps."
+)
+def gelu_only_at_the_end(x, up, down, n_parts):
+    return F.gelu(sum(_terms(x, up, down, n_parts, bend=lambda hidden: hidden)))
 
 
 @exercise.mistake("You take the mean of what the machines have. Their terms have to be added up.")

@@ -105,6 +105,7 @@ def cases() -> list[Case]:
         case("no limit", 64.0, math.inf, true_length),
         case("too large", 2.0**18, point=not_finite),
         case("far too large", 2.0**30, 0.5, not_finite, seed=4),
+        case("a scale of 1, and not a number", 1.0, point=not_finite, spikes=(math.nan,)),
         case("too large in one place", 1024.0, point=any_of_them, spikes=large),
         case("minus infinity", 512.0, 0.3, any_of_them, spikes=(1.0, 2.0, -400.0)),
         case("not a number", 8.0, point=any_of_them, spikes=(math.nan, 1.0)),
@@ -465,6 +466,14 @@ def doubles_the_scale(loss, optimiser, scale, max_norm):
 @exercise.mistake("You double the scale when gradients are too large. Half of it is what helps.")
 def raises_when_too_large(loss, optimiser, scale, max_norm):
     return in_steps(loss, optimiser, scale, max_norm, lowered=lambda scale: 2 * scale)
+
+
+@exercise.mistake(
+    "You never return less than 1. Where gradients are too large as they are, the scale goes below "
+    "1: return half of it, whatever it is."
+)
+def never_below_one(loss, optimiser, scale, max_norm):
+    return in_steps(loss, optimiser, scale, max_norm, lowered=lambda scale: max(1.0, scale / 2))
 
 
 @exercise.mistake(
