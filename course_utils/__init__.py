@@ -9,6 +9,7 @@ import sys
 from course_utils import (
     attention,
     decoder,
+    efficiency,
     encoder,
     inference,
     interpretability,
@@ -32,6 +33,7 @@ __all__ = [
     "claim",
     "completes",
     "decoder",
+    "efficiency",
     "encoder",
     "hint",
     "inference",

@@ -11,7 +11,8 @@ TITLE = "The package course_utils: one street of chapters, and six rooms"
 DESCRIPTION = (
     "Arrows point to what may be imported. On the street at the bottom are the chapters in the "
     "order in which they are read: start_here, projection, attention, positions, encoder, "
-    "decoder, training, sampling, scaling, tokenization, interpretability, modern, inference. "
+    "decoder, training, sampling, scaling, tokenization, interpretability, modern, inference, "
+    "efficiency. "
     "They import each other and torch. Above it are six rooms. The engine imports the exercises "
     "and the views. The runs import the families, the corpora and the chapters. The exercises and "
     "the families import the chapters. The views and the corpora import nothing else of ours. The "
@@ -21,7 +22,7 @@ DESCRIPTION = (
 CHAPTERS = (
     "start_here projection attention positions encoder "
     "decoder training sampling scaling "
-    "tokenization interpretability modern inference"
+    "tokenization interpretability modern inference efficiency"
 ).split()  # fmt: skip
 
 LEFT, RIGHT, EAVES, FLOOR = 20, 980, 120, 610

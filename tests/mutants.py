@@ -44,6 +44,7 @@ EVEN = "a cosine is the same for an angle and for its negative"
 ONE_COLUMN = "there is one column, and the mean of all differences is the difference of the means"
 TRUE_IS_ONE = "True counts as 1, so the sum, the product and the count come out the same"
 LOGITS = "logits have two axes: the last one is axis 1"
+FIRST_ANYWAY = "the first axis is the one where none is named"
 LAST_ANYWAY = "the last axis is the one where none is named"
 CHECKED_BEFORE = "a temperature below 0 was refused before"
 ONE_LEFT = "where one token is left, its logit does not matter"
@@ -372,6 +373,22 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "weight.abs().amax(1, keepdim=True) → weight.abs().amax(-1, keepdim=True)": A_MATRIX,
         "scale.where(scale > 0, 1) → scale.where(scale > 0, 2)": ANY_DIVISOR,
         "scale.where(scale > 0, 1) → scale.where(scale > 0, -1)": ANY_DIVISOR,
+    },
+    "efficiency.mean_gradient": {
+        "shares = [gradient * (n / sum(n_rows)) for gradient, n in "
+        "zip(gradients, n_rows, strict=True) if n] → "
+        "shares = [gradient * (n / sum(n_rows)) for gradient, n in "
+        "zip(gradients, n_rows) if n]": EQUAL_LENGTHS,
+        "zip(gradients, n_rows, strict=True) → zip(gradients, n_rows, strict=False)": EQUAL_LENGTHS,
+    },
+    "efficiency.column_then_row": {
+        "pieces = zip(up.chunk(n_parts, 0), down.chunk(n_parts, 1), strict=True) → "
+        "pieces = zip(up.chunk(n_parts, 0), down.chunk(n_parts, 1))": EQUAL_LENGTHS,
+        "zip(up.chunk(n_parts, 0), down.chunk(n_parts, 1), strict=True) → "
+        "zip(up.chunk(n_parts, 0), down.chunk(n_parts, 1), strict=False)": EQUAL_LENGTHS,
+        "zip(up.chunk(n_parts, 0), down.chunk(n_parts, 1), strict=True) → "
+        "zip(up.chunk(n_parts), down.chunk(n_parts, 1), strict=True)": FIRST_ANYWAY,
+        "down.chunk(n_parts, 1) → down.chunk(n_parts, -1)": A_MATRIX,
     },
 }
 """For each part the mutants that are right as well, and why. "#2" is the second of its kind."""

@@ -112,6 +112,14 @@ NOTEBOOKS = {
         "inference.leftover",
         "inference.quantise",
     ),
+    "14": (
+        "efficiency.checkpointed",
+        "efficiency.scaled_step",
+        "efficiency.mean_gradient",
+        "efficiency.column_then_row",
+        "efficiency.bubble",
+        "efficiency.mfu",
+    ),
 }
 
 RETIRED: dict[str, str] = {
