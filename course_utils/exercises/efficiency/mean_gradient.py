@@ -1,5 +1,6 @@
 """efficiency.mean_gradient: what all machines step with."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -60,6 +61,10 @@ def cases() -> list[Case]:
         "A machine that has read no row does not count. Its gradient may be NaN, and NaN times 0 "
         "is NaN: leave it out."
     )
+    whatever = (
+        "A machine that has read no row does not count, whatever its gradient is. That it has no "
+        "rows is told by its number of rows, not by its gradient."
+    )
     any_shape = "A gradient has the shape of its weight, which may be any, and so has the mean."
     one_alone = "One machine alone has the mean already."
     nan = torch.full((2, 3), torch.nan)
@@ -79,6 +84,14 @@ def cases() -> list[Case]:
         case("the last has no rows", [3, 5, 0], one, two, nan, point=nothing_read),
         case("the first has no rows", [0, 2, 1], nan, three, four, point=nothing_read),
         case("only one has rows", [0, 4, 0], nan, four, nan, point=nothing_read),
+        case(
+            "infinite, without rows",
+            [2, 0, 3],
+            one,
+            torch.full((2, 3), math.inf),
+            two,
+            point=whatever,
+        ),
         case("a single number", [2, 3], *drawn(n=2), point=any_shape),
         case("a bias", [5, 1, 2], *drawn(5, n=3), point=any_shape),
         case("three axes", [2, 6], *drawn(3, 1, 2, n=2), point=any_shape),

@@ -53,6 +53,10 @@ def cases() -> list[Case]:
     a_second = "`peak_flops` are operations a second, 1e12 of them in a TFLOPS."
     whole_numbers = "All of them may be whole numbers: the share is a float all the same."
     above = "What is measured is returned as it is, also where it is more than 1 or nothing at all."
+    without = (
+        "With `n_tokens` 0 looking is left out, and the weights alone are counted: the length is a "
+        "factor, and never a divisor."
+    )
     long = "A text may be so long that looking costs more than all weights."
     return [
         case("a small model", 2000.0, 5e9, 150_000, 3, 70, 64),
@@ -64,6 +68,7 @@ def cases() -> list[Case]:
         case("no layers", 7e5, 3e11, 50_000, 0, 128, 32, point=looked_at),
         case("twice as many layers", 900.0, 4e10, 90_000, 6, 110, 24, point=looked_at),
         case("a longer text", 900.0, 4e10, 90_000, 3, 220, 24, point=looked_at),
+        case("without looking", 1.2e5, 312e12, 123_532_032, 12, 0, 768, point=without),
         case("a very long text", 4e3, 9e11, 30_000, 4, 100_000, 40, point=long),
         case("whole numbers", 400, 10**10, 80_000, 2, 30, 16, point=whole_numbers),
         case("nothing done", 0.0, 5e12, 10_000, 2, 30, 16, point=above),
