@@ -1,12 +1,13 @@
 """Run the experiments of notebook 12 that take too long for it, and write down what came out.
 
-python data/modern_experiments.py           all of them, about fifty minutes on one core
+python data/modern_experiments.py           all of them, about an hour on one core
 python data/modern_experiments.py swaps     only those that are named
 
 The results go to modern_experiments.json beside this script. All train GPTs, most of them on
 stories.
 """
 
+import math
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -21,7 +22,7 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from course_utils import attention, decoder, encoder, modern, positions, projection, training
-from course_utils.corpora import stories
+from course_utils.corpora import stories, story_grammar
 from course_utils.encoder import FeedForward, LayerNorm, TransformerBlock
 from course_utils.modern import GroupedAttention, Rotary
 from course_utils.runs import kernels, optimisers
@@ -302,15 +303,22 @@ def swaps() -> list[dict[str, Any]]:
 
 def of_model(name: str, share: float, seed: int, steps: int = STEPS) -> dict[str, Any]:
     """One model that learned stories."""
+    model, seconds = trained(name, share, seed, steps)
+    return {
+        **{"model": name, "share": share, "seed": seed, "n": n_parameters(model)},
+        **{"excess": excess(model), "seconds": seconds},
+    }
+
+
+def trained(
+    name: str, share: float, seed: int, steps: int, batches: Any = story_batch
+) -> tuple[decoder.GPT, float]:
+    """A model that learned from such batches, and the seconds."""
     torch.manual_seed(seed)
     model = (MODELS | CONTROLS)[name]()
     optimiser = optimisers.muon_and_adamw(model, 0.02 * share, 8e-3 * share)
     with kernels.fused():
-        seconds = run(model, optimiser, partial(story_batch, seed), steps)
-        return {
-            **{"model": name, "share": share, "seed": seed, "n": n_parameters(model)},
-            **{"excess": excess(model), "seconds": seconds},
-        }
+        return model, run(model, optimiser, partial(batches, seed), steps)
 
 
 def other_rates() -> list[dict[str, Any]]:
@@ -346,6 +354,120 @@ def again() -> list[dict[str, Any]]:
     return each(of_model, ("baseline", "nothing", "SiLU", "RoPE"), (SHARE,), FRESH)
 
 
+def one_head_again() -> list[dict[str, Any]]:
+    """One head of 16, chosen after looking, once more with fresh seeds."""
+    return each(of_model, ("one head of 16",), (SHARE,), FRESH)
+
+
+def adamw_alone() -> list[dict[str, Any]]:
+    """Without Muon, at the best of the three rates in `rates`."""
+    return each(of_adamw, ("baseline", "SwiGLU"), SEEDS)
+
+
+def of_adamw(name: str, seed: int) -> dict[str, Any]:
+    """One model that learned stories by AdamW alone."""
+    torch.manual_seed(seed)
+    model = MODELS[name]()
+    optimiser = optimisers.AdamW(model.parameters(), lr=1e-2, betas=(0.9, 0.99))
+    with kernels.fused():
+        run(model, optimiser, partial(story_batch, seed), STEPS)
+        return {"model": name, "seed": seed, "excess": excess(model)}
+
+
+# --- Loss by kind of word ------------------------------------------------------------------------
+
+
+def kinds() -> list[dict[str, Any]]:
+    """Which words the loss of a model lies on."""
+    names = ("baseline", "SwiGLU", "Llama's block", "Qwen3's block")
+    return each(of_kinds, names, SEEDS)
+
+
+def kinds_of_attention() -> list[dict[str, Any]]:
+    """The same of other ways to look."""
+    names = ("window of 32", "window of 8", "MQA", "one head of 64")
+    return each(of_kinds, names, SEEDS)
+
+
+def of_kinds(name: str, seed: int) -> dict[str, Any]:
+    """One model that learned stories."""
+    return {"model": name, "seed": seed, **by_kind(trained(name, SHARE, seed, STEPS)[0])}
+
+
+def kind_of(words: list[str], at: int, answers: dict[int, str]) -> str:
+    """What the word at this place is. (The end of a story has the place behind its words.)"""
+    word = [*words, stories.END][at]
+    if at in answers:
+        return answers[at]
+    if word in story_grammar.PRONOUNS:
+        return "name again" if word in words[:at] else "new name"
+    if word in (*story_grammar.ONE, *story_grammar.MANY):
+        return "thing"
+    if word in story_grammar.PLACES and words[at - 1] == "the":
+        return "found where"
+    return "other"
+
+
+@torch.no_grad()
+def by_kind(model: nn.Module, n_stories: int = 150) -> dict[str, dict[str, float]]:
+    """For each kind of word the loss and the lowest that is possible, in nats for a word of it.
+
+    And its part of the excess, in nats for a word of the text.
+    """
+    held_out = stories.validation(n_stories)
+    inputs, targets = story_rows(held_out)
+    losses = F.cross_entropy(model(inputs).transpose(1, 2), targets, reduction="none")
+    found: dict[str, list[tuple[float, float]]] = {}
+    for words, row in zip(held_out, losses.tolist(), strict=True):
+        answers = {len(asked.words): f"answer, {asked.kind}" for asked in stories.questions(words)}
+        for at, word in enumerate([*words, stories.END]):
+            best = -math.log(stories.next_words(words[:at])[word])
+            found.setdefault(kind_of(words, at, answers), []).append((row[at], best))
+    total = sum(map(len, found.values()))
+    sums = {kind: [sum(each) for each in zip(*pairs, strict=True)] for kind, pairs in found.items()}
+    return {
+        "loss": {kind: round(sums[kind][0] / len(found[kind]), 3) for kind in sorted(found)},
+        "floor": {kind: round(sums[kind][1] / len(found[kind]), 3) for kind in sorted(found)},
+        "part": {kind: round((sums[kind][0] - sums[kind][1]) / total, 4) for kind in sorted(found)},
+    }
+
+
+# --- Facts, and questions about them ------------------------------------------------------------
+
+N_FACTS, N_VALUES = 24, 5
+
+
+def recall_batch(seed: int, step: int, n_rows: int = 16) -> training.Batch:
+    """Every key with some value, a token for both, in any order; then every key alone is asked for.
+
+    Only answers count, and an answer stands nowhere in the text. (Ids are those of words of the
+    stories, so that the models are the same.) After multi-query recall, Arora et al. 2023.
+    """
+    random = torch.Generator().manual_seed(1_000_003 * seed + step)
+    told, asked = (
+        torch.rand(n_rows, N_FACTS, generator=random).argsort(1) for _ in ("told", "asked")
+    )
+    values = torch.randint(N_VALUES, (n_rows, N_FACTS), generator=random)
+    facts, questions = told * N_VALUES + values, N_FACTS * N_VALUES + asked
+    answers = N_FACTS * (N_VALUES + 1) + values.gather(1, told.argsort(1).gather(1, asked))
+    inputs = torch.cat([facts, questions], 1)
+    return inputs, torch.cat([torch.full_like(facts, -100), answers], 1)
+
+
+def recall() -> list[dict[str, Any]]:
+    """Which ways to look can remember: loss of an answer; chance is the logarithm of N_VALUES."""
+    names = ("baseline", "MQA", "one head of 64", "one head of 16", "latent of 24")
+    windows = ("window of 32", "window of 8", "window of 1")
+    return each(of_recall, (*names, *windows), SEEDS)
+
+
+def of_recall(name: str, seed: int) -> dict[str, Any]:
+    """One model that learned to remember."""
+    model, _ = trained(name, SHARE, seed, 150, recall_batch)
+    loss = training.evaluate(model, [recall_batch(1000, 0, 200)])
+    return {"model": name, "seed": seed, "loss": round(loss, 4)}
+
+
 # --- Texts longer than in training ---------------------------------------------------------------
 
 SHORT = 48
@@ -373,6 +495,17 @@ def by_place(model: nn.Module, inputs: Tensor, targets: Tensor) -> dict[str, lis
     )
     found = [(total / n, n) for total, n in zip(sums, counts, strict=True) if n > 200]
     return {"by_place": [round(loss, 3) for loss, _ in found], "words": [int(n) for _, n in found]}
+
+
+def lowest() -> list[dict[str, Any]]:
+    """The lowest loss that is possible on the same stories, in the same bins."""
+    found: dict[int, list[float]] = {}
+    for words in stories.validation(400):
+        for at, word in enumerate([*words, stories.END]):
+            best = -math.log(stories.next_words(words[:at])[word])
+            found.setdefault(at // 8, []).append(best)
+    bins = [each for _, each in sorted(found.items()) if len(each) > 200]
+    return [{"by_place": [round(sum(each) / len(each), 3) for each in bins]}]
 
 
 def of_length(name: str, seed: int) -> dict[str, Any]:
@@ -605,7 +738,16 @@ EXPERIMENTS = {
     one.__name__: one
     for one in (
         *(sinks, length, control, swaps, again, balance, rates, longer, other_rates),
-        *(first_weights, begins),
+        *(
+            first_weights,
+            begins,
+            kinds,
+            kinds_of_attention,
+            adamw_alone,
+            one_head_again,
+            lowest,
+            recall,
+        ),
     )
 }
 
