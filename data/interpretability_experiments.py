@@ -495,11 +495,15 @@ def growing() -> list[Row]:
 
 
 def without_previous(model: decoder.GPT) -> Row:
-    """Layer 0 without its head that looks most at the token before, and without the other one."""
-    head = int(scores_of(model, PERIOD)["previous"][0].argmax())
-    left: Row = {}
-    for name, each in (("previous", head), ("other", 1 - head)):
-        with interpretability.ablate_head(model, 0, each):
+    """Layer 0 without its head that looks most at the token before, without the other, and both.
+
+    Each is zero. "previous_each" is how much the two look at the token before.
+    """
+    scores = scores_of(model, PERIOD)["previous"][0]
+    head = int(scores.argmax())
+    left: Row = {"previous_each": [round(x.item(), 3) for x in scores.sort(descending=True).values]}
+    for name, off in (("previous", [head]), ("other", [1 - head]), ("both", [0, 1])):
+        with interpretability.ablate_heads(model, {(0, each): None for each in off}):
             induction = scores_of(model, PERIOD)["induction"].max().item()
             left |= {f"loss_without_{name}": repeated(model, PERIOD)}
             left |= {f"induction_without_{name}": induction}
