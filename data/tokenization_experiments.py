@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from course_utils import decoder, modern, scaling, tokenization, training
@@ -137,63 +137,57 @@ N_WORDS = 300
 def spaces() -> list[dict[str, Any]]:
     """What the next word costs after a text that ends with a word, and with a space."""
     text = docstrings.read()
-    made = {"bytes": tokenization.Bytes(), "BPE 1,024": tokenization.BPE.train(text.training, 1024)}
+    coder = tokenization.BPE.train(text.training, 1024)
     return [
-        {"tokenizer": name} | how | spaced(model, coder, text.validation)
-        for name, coder in made.items()
+        how | spaced(model, coder, prompts(coder, text.validation))
         for seed in SEEDS
         for model, _, how in (taught(coder, text, seed, FLOPS / 4),)
     ]
 
 
-def prompts(text: str) -> list[tuple[str, str]]:
-    """Places before a space and a word of letters: the 30 words before it, and the word."""
+def prompts(coder: tokenization.Tokenizer, text: str) -> list[tuple[str, str]]:
+    """Places before a space and a word of letters: the 30 words before it, and the word.
+
+    It is one token with its space, and one without.
+    """
     words = tokenization.pretokenize(text)
     places = [
         place
         for place in range(30, len(words))
         if words[place][0] == " " and words[place][1:].isalpha() and words[place - 1][-1].isalpha()
     ]
-    chosen = random.Random(0).sample(places, N_WORDS)
+    one = [
+        place
+        for place in places
+        if len(coder.encode(words[place])) == len(coder.encode(words[place][1:])) == 1
+    ]
+    chosen = random.Random(0).sample(one, N_WORDS)
     return [("".join(words[place - 30 : place]), words[place]) for place in chosen]
 
 
 @torch.no_grad()
-def spaced(model: decoder.GPT, coder: tokenization.Tokenizer, text: str) -> dict[str, float]:
+def spaced(
+    model: decoder.GPT, coder: tokenization.Tokenizer, asked: Sequence[tuple[str, str]]
+) -> dict[str, float]:
     """Mean nats of the next word, with its space, and behind a space that was typed before.
 
-    Of both also the tokens and the nats of the first token.
+    `white` is what of the second is lost to more white space: -ln(1 - its probability).
     """
     model.eval()
     begins = torch.tensor([piece[0] in "ĠĊ" for piece in coder.vocabulary])
-    rows: list[dict[str, float]] = []
-    for before, word in prompts(text):
-        whole, _ = cost(model, coder, before, word)
-        behind, p_first = cost(model, coder, before + " ", word[1:])
-        rows.append(
-            bill("word", whole)
-            | bill("behind_a_space", behind)
-            | {"says_a_space": p_first[begins].sum().item()}
-        )
-    return {name: round(sum(row[name] for row in rows) / len(rows), 4) for name in rows[0]}
+    rows: list[tuple[float, float, float]] = []
+    for before, word in asked:
+        whole = next_token(model, coder.encode(before))[coder.encode(word)]
+        behind = next_token(model, coder.encode(before + " "))
+        white = -torch.log1p(-behind[begins].exp().sum())
+        rows.append((-whole.item(), -behind[coder.encode(word[1:])].item(), white.item()))
+    means = [round(sum(column) / len(rows), 4) for column in zip(*rows, strict=True)]
+    return dict(zip(("word", "behind_a_space", "white"), means, strict=True))
 
 
-def bill(name: str, nats: Tensor) -> dict[str, float]:
-    """What a word costs in all, its first token, and its number of tokens."""
-    return {
-        name: nats.sum().item(),
-        f"{name}_first": nats[0].item(),
-        f"{name}_tokens": float(len(nats)),
-    }
-
-
-def cost(
-    model: decoder.GPT, coder: tokenization.Tokenizer, before: str, word: str
-) -> tuple[Tensor, Tensor]:
-    """Nats of each token of a word behind a text, and the probability of every first token."""
-    read, said = coder.encode(before), coder.encode(word)
-    log_p = model(torch.cat([read, said])[None])[0, len(read) - 1 : -1].log_softmax(-1)
-    return -log_p[range(len(said)), said], log_p[0].exp()
+def next_token(model: decoder.GPT, read: Int[Tensor, " tokens"]) -> Float[Tensor, " tokens"]:
+    """ln p of every token behind a text."""
+    return model(read[None])[0, -1].log_softmax(-1)
 
 
 # --- Two small tasks ------------------------------------------------------------------------------
@@ -235,19 +229,27 @@ def learner(n_tokens: int, seed: int) -> tuple[decoder.GPT, Any]:
 
 
 def spelling() -> list[dict[str, Any]]:
-    """Words of the tokenizer to say and to spell; a fifth of them is said, but never spelled."""
+    """Words to say and to spell, in letters or as pieces; a fifth of them is never spelled.
+
+    Who says a word letter by letter spells it. So letters are asked twice: a fifth that is never
+    spelled and never said either, and, as it has to be with pieces, a fifth that is said.
+    """
     vocabulary = tokenization.BPE.train(docstrings.read().training, 4096).vocabulary
     short = [piece[1:] for piece in vocabulary if piece[0] == "Ġ" and 4 <= len(piece) <= 8]
     words = [word for word in short if word.isascii() and word.isalpha() and word.islower()][:400]
-    return [spelled(kind, words, seed) for kind in ("letters", "pieces") for seed in SEEDS]
+    return [spelled(kind, words, seed) for kind in SPELLERS for seed in SEEDS]
+
+
+SPELLERS = ("letters", "letters, all said", "pieces")
 
 
 def spelled(kind: str, words: Sequence[str], seed: int, steps: int = 1000) -> dict[str, Any]:
     """One model; what it says and spells of the words that it was, and was not, taught to spell."""
-    cut = list if kind == "letters" else lambda word: [f"Ġ{word}"]
+    cut = (lambda word: [f"Ġ{word}"]) if kind == "pieces" else list
     draw = random.Random(seed)
     mixed = draw.sample(words, len(words))
     never, taught_words = mixed[: len(words) // 5], mixed[len(words) // 5 :]
+    to_say = taught_words if kind == "letters" else words
 
     def say(word: str) -> tuple[list[str], list[str]]:
         return ["say", *cut(word), ":"], [*cut(word), "."]
@@ -261,7 +263,7 @@ def spelled(kind: str, words: Sequence[str], seed: int, steps: int = 1000) -> di
     model, optimiser = learner(len(ids), seed)
 
     def batch(step: int) -> training.Batch:
-        said = [say(word) for word in draw.choices(words, k=32)]
+        said = [say(word) for word in draw.choices(to_say, k=32)]
         return rows_for(said + [spell(word) for word in draw.choices(taught_words, k=32)], ids)
 
     learn(model, optimiser, batch, steps)
@@ -287,26 +289,39 @@ def three_digits(draw: random.Random) -> tuple[int, int]:
     return one, draw.randrange(100, 1000 - one)
 
 
+def below(draw: random.Random) -> tuple[int, int]:
+    """Two numbers whose sum is below 1,000, all pairs equally likely."""
+    while sum(two := any_two(draw)) >= 1000:
+        pass
+    return two
+
+
 def sums() -> list[dict[str, Any]]:
-    """Sums of numbers below 1,000, cut in five ways.
+    """Sums of numbers below 1,000, cut in four ways; and easier sums, cut in the last way.
 
     Digit by digit; by the notebook's tokenizer; two digits a token from the right (so always at the
-    hundreds), or from the left; and so from the left where all numbers have three digits.
+    hundreds), or from the left. The easier sums have no answer of four digits, and then no number
+    that has not three.
     """
+    ways = cuts()
+    return [added(kind, *ways[kind], seed) for kind in ways for seed in SEEDS]
+
+
+def cuts() -> dict[str, tuple[dict[int, list[str]], Callable[[random.Random], tuple[int, int]]]]:
+    """For each kind of sum how numbers are cut, and how two of them are drawn."""
     coder = tokenization.BPE.train(docstrings.read().training, 4096)
-    pieces = {number: coder.pieces(f" {number}") for number in range(2000)}
-    digits = {number: list(f"Ġ{number}") for number in range(2000)}
-    right_pairs = {number: [f"Ġ{number // 100}", f"{number % 100:02}"] for number in range(2000)}
     left_pairs = {number: two_by_two(str(number)) for number in range(2000)}
-    of_three = {number: left_pairs[number] for number in range(100, 1000)}
-    ways = {
-        "digits": (digits, 600, any_two),
-        "pieces": (pieces, 900, any_two),
-        "pairs": (right_pairs, 900, any_two),
-        "left pairs": (left_pairs, 900, any_two),
-        "left pairs, three digits": (of_three, 900, three_digits),
+    return {
+        "digits": ({number: list(f"Ġ{number}") for number in range(2000)}, any_two),
+        "pieces": ({number: coder.pieces(f" {number}") for number in range(2000)}, any_two),
+        "pairs": (
+            {number: [f"Ġ{number // 100}", f"{number % 100:02}"] for number in range(2000)},
+            any_two,
+        ),
+        "left pairs": (left_pairs, any_two),
+        "left pairs, sum below 1,000": ({n: left_pairs[n] for n in range(1000)}, below),
+        "left pairs, three digits": ({n: left_pairs[n] for n in range(100, 1000)}, three_digits),
     }
-    return [added(kind, *way, seed) for kind, way in ways.items() for seed in SEEDS]
 
 
 def two_by_two(digits: str) -> list[str]:
@@ -317,11 +332,11 @@ def two_by_two(digits: str) -> list[str]:
 def added(
     kind: str,
     cut: dict[int, list[str]],
-    steps: int,
     two: Callable[[random.Random], tuple[int, int]],
     seed: int,
+    steps: int = 900,
 ) -> dict[str, Any]:
-    """One model that learns to add; of 1,000 other draws, those that it has read, and the right."""
+    """One model that learns to add; of 1,000 other draws, those not read before, and the right."""
     tokens = sorted({token for number in cut.values() for token in number} | set("+=."))
     ids = {token: index for index, token in enumerate(tokens)}
     model, optimiser = learner(len(ids), seed)
@@ -337,12 +352,11 @@ def added(
 
     learn(model, optimiser, batch, steps)
     other = random.Random(1000)
-    asked = [two(other) for _ in range(1000)]
+    unread = [pair for pair in (two(other) for _ in range(1000)) if pair not in read]
     return {
         **{"kind": kind, "seed": seed, "steps": steps, "vocabulary": len(ids)},
         "tokens_a_number": round(sum(map(len, cut.values())) / len(cut), 2),
-        "read_before": round(sum(pair in read for pair in asked) / len(asked), 4),
-        "right": right(model, in_rows(asked)),
+        **{"unread": len(unread), "right": right(model, in_rows(unread))},
     }
 
 

@@ -57,7 +57,7 @@ def _page(shown: list[tuple[str, list[list]]], title: str) -> str:
     return f"""<div class="cu-replay" data-view="replay" role="group" aria-label="{name}">
 <style>{_asset("merge_replay.css")}</style>
 <p><strong>{name}</strong></p>
-<input type="range" min="0" max="{last}" value="{last}" aria-label="state of the text" hidden>
+<input type="range" min="0" max="{last}" value="0" aria-label="state of the text" hidden>
 <p class="cu-said" aria-live="polite">{html.escape(said)}</p>
 <p class="cu-pieces">{spans}</p>
 <script type="application/json" class="cu-data">{json_for_script(shown)}</script>
