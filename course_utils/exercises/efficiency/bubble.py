@@ -96,6 +96,22 @@ def ignores_backward(n_stages, n_micro):
 
 
 @exercise.mistake(
+    "You count the work of both ways, the way back twice as long, and the waiting of one. On "
+    "the way back a stage waits for n_stages - 1 others, too, and twice as long for each."
+)
+def waits_on_the_way_forward(n_stages, n_micro):
+    return (n_stages - 1) / (3 * n_micro + n_stages - 1)
+
+
+@exercise.mistake(
+    "You count how long a stage waits until its first micro-batch comes, n_stages - 1 at most. "
+    "Behind its last it waits for the stages after it: n_stages - 1 for both together."
+)
+def waits_until_it_begins(n_stages, n_micro):
+    return (n_stages - 1) / 2 / (n_micro + n_stages - 1)
+
+
+@exercise.mistake(
     "You count the waiting of both ways and the work of one. Both ways have as large a share of "
     "waiting as one has."
 )
