@@ -16,10 +16,6 @@ from course_utils import attention, decoder, encoder, projection, training
 from course_utils.positions import InputEmbedding, LearnedPositions
 from course_utils.projection import Embedding, Linear
 
-Span = tuple[int, int]
-"""Where a span of tokens starts, and how many it has."""
-
-
 # --- Hidden tokens: BERT -------------------------------------------------------------------------
 
 
@@ -83,13 +79,13 @@ def _reader(embed: nn.Module, d_model: int, n_heads: int, n_layers: int) -> enco
 
 
 def span_corrupt(
-    ids: list[int], spans: Sequence[Span], first_sentinel: int
+    ids: list[int], spans: Sequence[tuple[int, int]], first_sentinel: int
 ) -> tuple[list[int], list[int]]:
     """The text with a sentinel in place of every span, and what was cut out.
 
     Sentinels are counted up from `first_sentinel`. In the target each stands in front of what it
-    hides, and one more ends it. A span is (start, length); they come in order, do not overlap, and
-    may touch (Raffel et al. 2020, §3.1.4).
+    hides, and one more ends it. A span is (start, length), with at least one token; they come in
+    order, do not overlap, and may touch (Raffel et al. 2020, §3.1.4).
     """
     source: list[int] = []
     target: list[int] = []
@@ -101,7 +97,7 @@ def span_corrupt(
     return source + ids[end:], [*target, first_sentinel + len(spans)]
 
 
-def infill(ids: list[int], spans: Sequence[Span], mask_id: int) -> list[int]:
+def infill(ids: list[int], spans: Sequence[tuple[int, int]], mask_id: int) -> list[int]:
     """The text with one `mask_id` in place of every span, however long it is.
 
     A span of length 0 hides nothing: its mask is put in front of token `start`, or at the end. A
@@ -116,8 +112,10 @@ def infill(ids: list[int], spans: Sequence[Span], mask_id: int) -> list[int]:
     return source + ids[end:]
 
 
-def draw_spans(n_tokens: int, lengths: Sequence[int], generator: torch.Generator) -> list[Span]:
-    """Spans of these lengths, one behind the other, at places where none touches another.
+def draw_spans(
+    n_tokens: int, lengths: Sequence[int], generator: torch.Generator
+) -> list[tuple[int, int]]:
+    """Spans (start, length) of these lengths, in this order, at places where none touches another.
 
     All such places are equally probable. Raises ValueError where there are too few tokens.
     """

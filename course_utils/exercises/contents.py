@@ -112,6 +112,7 @@ NOTEBOOKS = {
         "inference.leftover",
         "inference.quantise",
     ),
+    "15": ("objectives.span_corrupt",),
 }
 
 RETIRED: dict[str, str] = {
