@@ -112,7 +112,10 @@ NOTEBOOKS = {
         "inference.leftover",
         "inference.quantise",
     ),
-    "15": ("objectives.span_corrupt",),
+    "15": (
+        "objectives.span_corrupt",
+        "objectives.infill",
+    ),
 }
 
 RETIRED: dict[str, str] = {
