@@ -54,6 +54,7 @@ CENTRED_ONCE = "the other factor sums to 0, so a constant added to this one adds
 ZEROS_ANYWAY = "sums begin at 0 and maxima at minus infinity in any shape that broadcasts"
 ONE_DTYPE = "queries, keys and values have one dtype"
 ANY_DIVISOR = "0 divided by any number is 0"
+SAME_QUERY = "the same query asks, however often, and the first answer is taken"
 SQUARED = "a square is the same for a number and for its negative"
 
 EQUIVALENT: dict[str, dict[str, str]] = {
@@ -372,6 +373,15 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "weight.abs().amax(1, keepdim=True) → weight.abs().amax(-1, keepdim=True)": A_MATRIX,
         "scale.where(scale > 0, 1) → scale.where(scale > 0, 2)": ANY_DIVISOR,
         "scale.where(scale > 0, 1) → scale.where(scale > 0, -1)": ANY_DIVISOR,
+    },
+    "objectives.attention_pool": {
+        "asking = query.expand(len(x), 1, -1) → asking = query.expand(1, -1)": SAME_QUERY,
+        "asking = query.expand(len(x), 1, -1) → asking = query.expand(len(x), -1)": SAME_QUERY,
+        "asking = query.expand(len(x), 1, -1) → asking = query.expand(1, len(x), -1)": SAME_QUERY,
+        "query.expand(len(x), 1, -1) → query.expand(len(x), 2, -1)": SAME_QUERY,
+        "len(x) → len(mask)": "there are as many rows of the mask as texts",
+        "attention.scaled_dot_product_attention(asking, x, x, mask[:, None])[:, 0] → "
+        "attention.scaled_dot_product_attention(asking, x, x, mask[:, None])[:, -1]": SAME_QUERY,
     },
 }
 """For each part the mutants that are right as well, and why. "#2" is the second of its kind."""

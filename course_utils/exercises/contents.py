@@ -115,6 +115,7 @@ NOTEBOOKS = {
     "15": (
         "objectives.span_corrupt",
         "objectives.infill",
+        "objectives.attention_pool",
     ),
 }
 
