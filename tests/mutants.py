@@ -383,6 +383,12 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "attention.scaled_dot_product_attention(asking, x, x, mask[:, None])[:, 0] → "
         "attention.scaled_dot_product_attention(asking, x, x, mask[:, None])[:, -1]": SAME_QUERY,
     },
+    "objectives.info_nce": {
+        "projection.dot_and_cosine(a, b)[1] → projection.dot_and_cosine(b, a)[1]": BOTH_WAYS,
+        "projection.dot_and_cosine(a, b)[1] → projection.dot_and_cosine(a, b)[-1]": "of two "
+        "results the second is the last",
+        "len(a) → len(b)": "every row has a partner, so there are as many of both",
+    },
 }
 """For each part the mutants that are right as well, and why. "#2" is the second of its kind."""
 

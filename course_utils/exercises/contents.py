@@ -116,6 +116,7 @@ NOTEBOOKS = {
         "objectives.span_corrupt",
         "objectives.infill",
         "objectives.attention_pool",
+        "objectives.info_nce",
     ),
 }
 
