@@ -32,7 +32,7 @@ def mask_tokens(
     Each token is chosen with probability `p`, on its own, but never where `special` is True, as
     for padding. Of the chosen ones 80 % become `mask_id`, 10 % a token drawn evenly from all
     `n_vocabulary`, and 10 % stay; the labels ask for all of them. All chance comes from
-    `generator`, in any order (Devlin et al. 2018, §3.1).
+    `generator`, in an order that is free (Devlin et al. 2018, §3.1).
     """
     chosen = (torch.rand(ids.shape, generator=generator) < p) & ~special
     fate = torch.rand(ids.shape, generator=generator)

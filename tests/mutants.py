@@ -55,6 +55,8 @@ ZEROS_ANYWAY = "sums begin at 0 and maxima at minus infinity in any shape that b
 ONE_DTYPE = "queries, keys and values have one dtype"
 ANY_DIVISOR = "0 divided by any number is 0"
 SAME_QUERY = "the same query asks, however often, and the first answer is taken"
+SAME_SHAPE = "`special` has the shape of `ids`"
+NEVER_THERE = "a number is drawn exactly at the border once in millions of draws"
 SQUARED = "a square is the same for a number and for its negative"
 
 EQUIVALENT: dict[str, dict[str, str]] = {
@@ -373,6 +375,21 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "weight.abs().amax(1, keepdim=True) → weight.abs().amax(-1, keepdim=True)": A_MATRIX,
         "scale.where(scale > 0, 1) → scale.where(scale > 0, 2)": ANY_DIVISOR,
         "scale.where(scale > 0, 1) → scale.where(scale > 0, -1)": ANY_DIVISOR,
+    },
+    "objectives.mask_tokens": {
+        "chosen = (torch.rand(ids.shape, generator=generator) < p) & ~special → "
+        "chosen = ~special & (torch.rand(ids.shape, generator=generator) < p)": ORDER_OF_AND,
+        "torch.rand(ids.shape, generator=generator) < p → "
+        "torch.rand(ids.shape, generator=generator) <= p": NEVER_THERE,
+        "fate < 0.8 → fate <= 0.8": NEVER_THERE,
+        "fate < 0.9 → fate <= 0.9": NEVER_THERE,
+        "fate < 0.9 → fate >= 0.9": "another tenth is drawn, and the rest stays",
+        "torch.rand(ids.shape, generator=generator) → "
+        "torch.rand(special.shape, generator=generator)": SAME_SHAPE,
+        "torch.rand(ids.shape, generator=generator) → "
+        "torch.rand(special.shape, generator=generator) #2": SAME_SHAPE,
+        "torch.randint(n_vocabulary, ids.shape, generator=generator) → "
+        "torch.randint(n_vocabulary, special.shape, generator=generator)": SAME_SHAPE,
     },
     "objectives.attention_pool": {
         "asking = query.expand(len(x), 1, -1) → asking = query.expand(1, -1)": SAME_QUERY,

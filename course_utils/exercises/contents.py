@@ -113,6 +113,7 @@ NOTEBOOKS = {
         "inference.quantise",
     ),
     "15": (
+        "objectives.mask_tokens",
         "objectives.span_corrupt",
         "objectives.infill",
         "objectives.attention_pool",
