@@ -10,7 +10,7 @@ from pathlib import Path
 from course_utils import exercises
 from course_utils.engine import completes, console, loading, parts, store
 from course_utils.families import parity
-from course_utils.runs import command_line, search
+from course_utils.runs import command_line
 
 COURSE = Path(__file__).parents[1]
 
@@ -32,7 +32,6 @@ def main() -> int:
         commands.add_parser(name, help=text).add_argument("part", help="such as attention.softmax")
     command_line.add_train(commands.add_parser("train", help="train a model on stories or a file"))
     command_line.add_sample(commands.add_parser("sample", help="let a trained model write"))
-    search.add_search(commands.add_parser("search", help="find what is meant in a folder of notes"))
     chosen = parser.parse_args()
     _print_what_can_be_printed()
     try:
@@ -108,7 +107,6 @@ COMMANDS = {
     "parity": show_parity,
     "train": command_line.train,
     "sample": command_line.sample,
-    "search": search.search,
     "hint": show_hints,
     "solution": lambda chosen: _print(completes.solution(chosen.part)),
     "reset": lambda chosen: _print(completes.reset(chosen.part)),
