@@ -126,6 +126,7 @@ def test_source_and_target_are_as_long_as_t5s():
     spans = objectives.draw_spans(568, lengths, seeded())
     source, target = objectives.span_corrupt(list(range(568)), spans, 1000)
     assert (len(source) + 1, len(target)) == (512, 114)
+    assert len(objectives.even_lengths(512, seeded())) == 26  # of 77 tokens
 
 
 def test_nothing_is_lost():
