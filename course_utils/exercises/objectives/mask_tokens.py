@@ -222,7 +222,7 @@ def cases() -> list[Case]:
         "again, the next call gives others, and torch's global state is not used."
     )
     empty = "A row may have no tokens: both results have the shape of `ids`."
-    big = {"mask_id": 103, "n": 30_000}
+    big: dict[str, Any] = {"mask_id": 103, "n": 30_000}
     return [
         nothing("p = 0: nothing is chosen", text(ids, 0.0)),
         certain("p = 1: everything is", text(ids, 1.0)),

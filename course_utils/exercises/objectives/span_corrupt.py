@@ -242,7 +242,7 @@ def target_first(ids, spans, first_sentinel):
     "token stands between them."
 )
 def joins_spans_that_touch(ids, spans, first_sentinel):
-    joined = []
+    joined: list[tuple[int, int]] = []
     for start, length in spans:
         if joined and sum(joined[-1]) == start:
             joined[-1] = (joined[-1][0], joined[-1][1] + length)
