@@ -77,6 +77,12 @@ def _fates(found: tuple[Tensor, Tensor], given: dict[str, Any]) -> tuple[float, 
     )
 
 
+def _fates_in_front(found: tuple[Tensor, Tensor], given: dict[str, Any]) -> tuple[float, ...]:
+    """Those in the first half of the rows."""
+    half = len(given["ids"]) // 2
+    return _fates((found[0][:half], found[1][:half]), {**given, "ids": given["ids"][:half]})
+
+
 def _chosen(found: tuple[Tensor, Tensor], given: dict[str, Any]) -> tuple[float, float]:
     asked, special = found[1] != -100, given["special"]
     share = _share((asked & ~special).sum(), (~special).sum(), 100 * given["p"])
@@ -218,7 +224,11 @@ def cases() -> list[Case]:
     )
     of_fates = (
         "Of the chosen tokens 80 % are masked, 10 % become random ones, and 10 % stay, whatever p. "
-        "All three are shares of the same number, and asked for."
+        "All three are shares of the same number, and are asked for."
+    )
+    anywhere = (
+        "What becomes of a chosen token is drawn for it, wherever it stands: the first rows have "
+        "masks, random tokens and others as the last ones have."
     )
     of_special = "A special token is never chosen, whatever p: it stays, and its label is -100."
     of_p = "Each token that is not special is chosen with probability `p`, the one that was given."
@@ -270,6 +280,14 @@ def cases() -> list[Case]:
         ),
         measured(
             "in one row", _fates, (80.0, 10.0, 10.0), fates, text(long.view(1, -1), 1.0), of_fates
+        ),
+        measured(
+            "what becomes of those in front",
+            _fates_in_front,
+            (80.0, 10.0, 10.0),
+            fates,
+            text(long, 1.0, **big),
+            anywhere,
         ),
         measured("what is asked", _agree, (True, True), agree, text(long, 0.4, half), of_labels),
         measured("tokens of 0 to 9", _agree, (True, True), agree, text(long % 10, 0.3), of_labels),
@@ -449,6 +467,21 @@ def none_is_drawn(ids, p, mask_id, n_vocabulary, special, generator):
 def a_tenth_of_the_rest(ids, p, mask_id, n_vocabulary, special, generator):
     chosen = _choose(ids, p, special, generator)
     return _spoil(ids, chosen, mask_id, n_vocabulary, generator, drawn=0.02), _labels(ids, chosen)
+
+
+@exercise.mistake(
+    "Your first chosen tokens are masked, the next ones drawn, and the last ones stay. The fate of "
+    "each one is drawn: otherwise it could be told from the place."
+)
+def fate_told_by_the_place(ids, p, mask_id, n_vocabulary, special, generator):
+    chosen = _choose(ids, p, special, generator)
+    places, read = chosen.nonzero(as_tuple=True), ids.clone()
+    n = len(places[0])
+    tokens = torch.randint(n_vocabulary, (n,), generator=generator)
+    tokens[: int(0.8 * n)] = mask_id
+    first = tuple(place[: int(0.9 * n)] for place in places)
+    read[first] = tokens[: int(0.9 * n)]
+    return read, _labels(ids, chosen)
 
 
 @exercise.mistake(
