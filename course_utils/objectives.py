@@ -30,9 +30,9 @@ def mask_tokens(
     """What a masked model reads, and what it must say (labels), where -100 asks for nothing.
 
     Each token is chosen with probability `p`, on its own, but never where `special` is True, as
-    for padding. Of the chosen ones 80 % become `mask_id`, 10 % a token drawn evenly from all
-    `n_vocabulary`, and 10 % stay; the labels ask for all of them. All chance comes from
-    `generator`, in an order that is free (Devlin et al. 2018, §3.1).
+    for padding. A chosen one becomes `mask_id` with probability 0.8, a token drawn evenly from all
+    `n_vocabulary` with 0.1, and stays with 0.1; the labels ask for all of them. All chance comes
+    from `generator`, in an order that is free (Devlin et al. 2018, §3.1).
     """
     chosen = (torch.rand(ids.shape, generator=generator) < p) & ~special
     fate = torch.rand(ids.shape, generator=generator)

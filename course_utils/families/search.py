@@ -37,6 +37,12 @@ def passages(folder: Path, tokenizer: Any) -> list[Passage]:
     return found
 
 
+def check_words(words: str, tokenizer: Any) -> None:
+    """Raises ValueError where the words are longer than a passage may be."""
+    if len(_pieces(words, tokenizer)) > 1:
+        raise ValueError(f"words: look for at most {LONGEST} tokens at once")
+
+
 def _notes(folder: Path) -> list[Path]:
     """Files with one of the endings; hidden ones and those in hidden folders are left out."""
     return sorted(

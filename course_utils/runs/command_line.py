@@ -414,6 +414,7 @@ def search(chosen: argparse.Namespace) -> int:
         raise WrongInput(f"folder: there is no folder or file {chosen.folder}")
     with _input():
         model = _minilm()
+        notes.check_words(chosen.words, model.tokenizer)
         passages = notes.passages(chosen.folder, model.tokenizer)
     n_files = len({passage.file for passage in passages})
     _note(f"{len(passages)} passages of {n_files} files")

@@ -82,6 +82,12 @@ def test_a_folder_without_notes_is_named(tmp_path):
         search.passages(tmp_path, Words())
 
 
+def test_the_words_are_not_longer_than_a_passage():
+    search.check_words("rose " * search.LONGEST, Words())
+    with pytest.raises(ValueError, match="words: look for at most 126 tokens at once"):
+        search.check_words("rose " * (search.LONGEST + 1), Words())
+
+
 def test_the_closest_come_first_wherever_they_stand():
     texts = [f"oven {'bread ' * (n % 7)}" for n in range(70)] + ["the rose wants water"]
     passages = [search.Passage(Path("notes"), n, text) for n, text in enumerate(texts)]

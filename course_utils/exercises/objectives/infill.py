@@ -206,6 +206,15 @@ def hides_nothing(ids, spans, mask_id):
     return source + ids[end:]
 
 
+@exercise.mistake(
+    "You cut the spans out of the caller's list. The text is needed again, as what BART must "
+    "write: begin with a new list."
+)
+def in_place(ids, spans, mask_id):
+    ids[:] = _with_masks(list(ids), spans, lambda length: [mask_id])
+    return ids
+
+
 @exercise.alternative
 def from_the_last_span(ids, spans, mask_id):
     source = list(ids)

@@ -219,6 +219,16 @@ def softmax_twice(a, b, temperature):
 
 
 @exercise.mistake(
+    "You take exp of the logits as they are. At a temperature of 0.01 that is exp(100), which "
+    "float32 cannot hold. `training.cross_entropy`, or `logsumexp`, sees to it."
+)
+def overflows(a, b, temperature):
+    e = torch.exp(_cosines(a, b) / temperature)
+    there, back = (torch.log(e.diagonal() / e.sum(axis)) for axis in (1, 0))
+    return -(there + back).mean() / 2
+
+
+@exercise.mistake(
     "You divide each feature by its length over the batch. A cosine needs the length of a row: "
     "over the features, the last axis."
 )

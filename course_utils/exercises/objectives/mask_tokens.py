@@ -31,7 +31,7 @@ exercise = Exercise(
     ),
 )
 
-SHARES = (0.0, 2.0, 10.0, 12.0, 18.0, 20.0, 80.0, 90.0, 100.0)
+SHARES = (0.0, 2.0, 10.0, 12.0, 18.0, 20.0, 72.0, 80.0, 90.0, 100.0)
 """Shares in per cent that are recognised in a wrong answer, whatever it has drawn."""
 
 
@@ -77,6 +77,12 @@ def _fates(found: tuple[Tensor, Tensor], given: dict[str, Any]) -> tuple[float, 
     )
 
 
+def _fates_in_front(found: tuple[Tensor, Tensor], given: dict[str, Any]) -> tuple[float, ...]:
+    """Those in the first half of the rows."""
+    half = len(given["ids"]) // 2
+    return _fates((found[0][:half], found[1][:half]), {**given, "ids": given["ids"][:half]})
+
+
 def _chosen(found: tuple[Tensor, Tensor], given: dict[str, Any]) -> tuple[float, float]:
     asked, special = found[1] != -100, given["special"]
     share = _share((asked & ~special).sum(), (~special).sum(), 100 * given["p"])
@@ -118,6 +124,14 @@ def _measured(measure: Callable[..., Any], part: Part, **given: Any) -> Any:
 
 def _as_it_is(part: Part, **given: Any) -> Any:
     return part(**given, generator=torch.Generator().manual_seed(7))
+
+
+def _spread_of_calls(part: Part, **given: Any) -> str:
+    """How the number of chosen tokens varies in 300 calls."""
+    generator = torch.Generator().manual_seed(11)
+    calls = [part(**given, generator=generator)[1] for _ in range(300)]
+    counts = torch.stack([(labels != -100).sum() for labels in calls])
+    return _spread(counts, given["p"], given["ids"].numel())
 
 
 def _by_the_generator(part: Part, **given: Any) -> tuple[bool, bool, bool]:
@@ -184,24 +198,37 @@ def cases() -> list[Case]:
     half = inputs.boolean(100, 80, seed=4)
     twos = torch.full((1, 8000), 2)
     fates = tuple(
-        f"Chosen tokens that {what}, in per cent" for what in ("are masked", "are others", "stay")
+        f"The percentage of chosen tokens that {what}" for what in ("are masked", "change", "stay")
     )
-    chosen = ("Tokens that are chosen, in per cent", "Special tokens that are chosen, in per cent")
-    agree = ("Every label is the token itself", "Where nothing is asked, the text is as it was")
+    chosen = (
+        "The percentage of tokens that are chosen",
+        "The percentage of special tokens that are chosen",
+    )
+    agree = (
+        "Whether every label is the token itself",
+        "Whether the text stays where nothing is asked",
+    )
     drawn = (
-        "The rarest random token, in per cent",
-        "The most frequent random token, in per cent",
-        "All of them are in the vocabulary",
+        "The percentage of the rarest random token",
+        "The percentage of the most frequent random token",
+        "Whether all tokens are in the vocabulary",
     )
-    spread = ("How many are chosen in a row varies", "How many are chosen at a place varies")
+    spread = (
+        "How the number of chosen tokens varies from row to row",
+        "How the number of chosen tokens varies from place to place",
+    )
     chance = (
-        "The same again from a generator in the same state",
-        "Others when the generator has gone on",
-        "The global random state stays as it was",
+        "Whether a generator in the same state gives the same again",
+        "Whether a generator that has gone on gives others",
+        "Whether the global random state stays as it was",
     )
     of_fates = (
         "Of the chosen tokens 80 % are masked, 10 % become random ones, and 10 % stay, whatever p. "
-        "All three are shares of the same number, and asked for."
+        "All three are shares of the same number, and are asked for."
+    )
+    anywhere = (
+        "What becomes of a chosen token is drawn for it, wherever it stands: the first rows have "
+        "masks, random tokens and others as the last ones have."
     )
     of_special = "A special token is never chosen, whatever p: it stays, and its label is -100."
     of_p = "Each token that is not special is chosen with probability `p`, the one that was given."
@@ -215,7 +242,7 @@ def cases() -> list[Case]:
     )
     alone = (
         "Each token is chosen by a draw of its own: rows differ, and so does the number of chosen "
-        "tokens from row to row."
+        "tokens, from row to row and from call to call."
     )
     of_generator = (
         "All chance comes from the given `generator`, which goes on: the same state gives the same "
@@ -254,6 +281,14 @@ def cases() -> list[Case]:
         measured(
             "in one row", _fates, (80.0, 10.0, 10.0), fates, text(long.view(1, -1), 1.0), of_fates
         ),
+        measured(
+            "what becomes of those in front",
+            _fates_in_front,
+            (80.0, 10.0, 10.0),
+            fates,
+            text(long, 1.0, **big),
+            anywhere,
+        ),
         measured("what is asked", _agree, (True, True), agree, text(long, 0.4, half), of_labels),
         measured("tokens of 0 to 9", _agree, (True, True), agree, text(long % 10, 0.3), of_labels),
         measured(
@@ -279,6 +314,15 @@ def cases() -> list[Case]:
             spread,
             text(long, 0.2, **big),
             alone,
+        ),
+        case(
+            "many calls",
+            _spread_of_calls,
+            lambda *_: "as chance has it",
+            "how the number of chosen tokens varies in 300 calls",
+            (),
+            alone,
+            **text(long[:4, :5], 0.3),
         ),
         case(
             "the generator",
@@ -359,6 +403,28 @@ def only_special_tokens(ids, p, mask_id, n_vocabulary, special, generator):
 
 
 @exercise.mistake(
+    "You do not ask for special tokens, and overwrite them nevertheless. They are not chosen, so "
+    "they stay: `& ~special` before anything is replaced."
+)
+def overwrites_special_tokens(ids, p, mask_id, n_vocabulary, special, generator):
+    chosen = _rand(ids, generator) < p
+    read = _spoil(ids, chosen, mask_id, n_vocabulary, generator)
+    return read, _labels(ids, chosen & ~special)
+
+
+@exercise.mistake(
+    "Your random tokens are put over a tenth of the masks as well: 72 % are left of 80. Whether a "
+    "token is masked, drawn or stays is one decision, from one number."
+)
+def draws_over_masks(ids, p, mask_id, n_vocabulary, special, generator):
+    chosen = _choose(ids, p, special, generator)
+    read = torch.where(chosen & (_rand(ids, generator) < 0.8), mask_id, ids)
+    tokens = torch.randint(n_vocabulary, ids.shape, generator=generator)
+    read = torch.where(chosen & (_rand(ids, generator) < 0.1), tokens, read)
+    return read, _labels(ids, chosen)
+
+
+@exercise.mistake(
     "You do not ask for chosen tokens that stayed as they were. They are 10 % of the chosen ones, "
     "and their label is the token, too."
 )
@@ -401,6 +467,21 @@ def none_is_drawn(ids, p, mask_id, n_vocabulary, special, generator):
 def a_tenth_of_the_rest(ids, p, mask_id, n_vocabulary, special, generator):
     chosen = _choose(ids, p, special, generator)
     return _spoil(ids, chosen, mask_id, n_vocabulary, generator, drawn=0.02), _labels(ids, chosen)
+
+
+@exercise.mistake(
+    "Your first chosen tokens are masked, the next ones drawn, and the last ones stay. The fate of "
+    "each one is drawn: otherwise it could be told from the place."
+)
+def fate_told_by_the_place(ids, p, mask_id, n_vocabulary, special, generator):
+    chosen = _choose(ids, p, special, generator)
+    places, read = chosen.nonzero(as_tuple=True), ids.clone()
+    n = len(places[0])
+    tokens = torch.randint(n_vocabulary, (n,), generator=generator)
+    tokens[: int(0.8 * n)] = mask_id
+    first = tuple(place[: int(0.9 * n)] for place in places)
+    read[first] = tokens[: int(0.9 * n)]
+    return read, _labels(ids, chosen)
 
 
 @exercise.mistake(

@@ -251,6 +251,16 @@ def joins_spans_that_touch(ids, spans, first_sentinel):
     return _corrupted(ids, joined, first_sentinel)
 
 
+@exercise.mistake(
+    "You cut the spans out of the caller's list. The text is needed again, with other spans: "
+    "begin with a new list."
+)
+def in_place(ids, spans, first_sentinel):
+    source, target = _corrupted(list(ids), spans, first_sentinel)
+    ids[:] = source
+    return ids, target
+
+
 @exercise.alternative
 def from_the_last_span(ids, spans, first_sentinel):
     source, target = list(ids), [first_sentinel + len(spans)]
