@@ -865,20 +865,19 @@ def several(tasks: Sequence[str], n: int, seed: int, n_before: int = 0) -> dict[
     return {one: right(shared.heads[one], *data[one][1]) for one in questions}
 
 
-def tasks() -> list[dict[str, Any]]:
-    """Each question alone, both, each with hidden words, each after hidden words; few labels."""
+def tasks(seeds: Sequence[int] = range(6)) -> list[dict[str, Any]]:
+    """Each question alone, both, each with hidden words, each after hidden words: 50 labels."""
     rows = []
-    for n in (50, 300):
-        for seed in SEEDS:
-            for name, of in TASKS.items():
-                for question, share in several(of, n, seed).items():
-                    row = {"tasks": name, "n": n, "seed": seed, "question": question}
-                    rows.append(rounded(row | {"right": share}))
-                    print(rows[-1], flush=True)
-            for question in labelled.CLASSES:
-                share = several((question,), n, seed, 300)[question]
-                row = {"tasks": "words before", "n": n, "seed": seed, "question": question}
-                rows.append(rounded(row | {"right": share}))
+    for seed in seeds:
+        for name, of in (
+            *TASKS.items(),
+            ("words before", ("number",)),
+            ("words before", ("state",)),
+        ):
+            n_before = 300 if name == "words before" else 0
+            for question, share in several(of, 50, seed, n_before).items():
+                row = {"tasks": name, "seed": seed, "question": question, "right": share}
+                rows.append(rounded(row))
                 print(rows[-1], flush=True)
     return rows
 
