@@ -32,6 +32,9 @@ def main() -> int:
         commands.add_parser(name, help=text).add_argument("part", help="such as attention.softmax")
     command_line.add_train(commands.add_parser("train", help="train a model on stories or a file"))
     command_line.add_sample(commands.add_parser("sample", help="let a trained model write"))
+    command_line.add_search(
+        commands.add_parser("search", help="find passages in a folder of notes by their meaning")
+    )
     chosen = parser.parse_args()
     _print_what_can_be_printed()
     try:
@@ -107,6 +110,7 @@ COMMANDS = {
     "parity": show_parity,
     "train": command_line.train,
     "sample": command_line.sample,
+    "search": command_line.search,
     "hint": show_hints,
     "solution": lambda chosen: _print(completes.solution(chosen.part)),
     "reset": lambda chosen: _print(completes.reset(chosen.part)),

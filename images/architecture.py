@@ -12,7 +12,7 @@ DESCRIPTION = (
     "Arrows point to what may be imported. On the street at the bottom are the chapters in the "
     "order in which they are read: start_here, projection, attention, positions, encoder, "
     "decoder, training, sampling, scaling, tokenization, interpretability, modern, inference, "
-    "efficiency. "
+    "efficiency, objectives. "
     "They import each other and torch. Above it are six rooms. The engine imports the exercises "
     "and the views. The runs import the families, the corpora and the chapters. The exercises and "
     "the families import the chapters. The views and the corpora import nothing else of ours. The "
@@ -22,7 +22,7 @@ DESCRIPTION = (
 CHAPTERS = (
     "start_here projection attention positions encoder "
     "decoder training sampling scaling "
-    "tokenization interpretability modern inference efficiency"
+    "tokenization interpretability modern inference efficiency objectives"
 ).split()  # fmt: skip
 
 LEFT, RIGHT, EAVES, FLOOR = 20, 980, 120, 610

@@ -55,6 +55,9 @@ CENTRED_ONCE = "the other factor sums to 0, so a constant added to this one adds
 ZEROS_ANYWAY = "sums begin at 0 and maxima at minus infinity in any shape that broadcasts"
 ONE_DTYPE = "queries, keys and values have one dtype"
 ANY_DIVISOR = "0 divided by any number is 0"
+SAME_QUERY = "the same query asks, however often, and the first answer is taken"
+SAME_SHAPE = "`special` has the shape of `ids`"
+NEVER_THERE = "a number is drawn exactly at the border once in millions of draws"
 SQUARED = "a square is the same for a number and for its negative"
 
 EQUIVALENT: dict[str, dict[str, str]] = {
@@ -389,6 +392,36 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "zip(up.chunk(n_parts, 0), down.chunk(n_parts, 1), strict=True) → "
         "zip(up.chunk(n_parts), down.chunk(n_parts, 1), strict=True)": FIRST_ANYWAY,
         "down.chunk(n_parts, 1) → down.chunk(n_parts, -1)": A_MATRIX,
+    },
+    "objectives.mask_tokens": {
+        "chosen = (torch.rand(ids.shape, generator=generator) < p) & ~special → "
+        "chosen = ~special & (torch.rand(ids.shape, generator=generator) < p)": ORDER_OF_AND,
+        "torch.rand(ids.shape, generator=generator) < p → "
+        "torch.rand(ids.shape, generator=generator) <= p": NEVER_THERE,
+        "fate < 0.8 → fate <= 0.8": NEVER_THERE,
+        "fate < 0.9 → fate <= 0.9": NEVER_THERE,
+        "fate < 0.9 → fate >= 0.9": "another tenth is drawn, and the rest stays",
+        "torch.rand(ids.shape, generator=generator) → "
+        "torch.rand(special.shape, generator=generator)": SAME_SHAPE,
+        "torch.rand(ids.shape, generator=generator) → "
+        "torch.rand(special.shape, generator=generator) #2": SAME_SHAPE,
+        "torch.randint(n_vocabulary, ids.shape, generator=generator) → "
+        "torch.randint(n_vocabulary, special.shape, generator=generator)": SAME_SHAPE,
+    },
+    "objectives.attention_pool": {
+        "asking = query.expand(len(x), 1, -1) → asking = query.expand(1, -1)": SAME_QUERY,
+        "asking = query.expand(len(x), 1, -1) → asking = query.expand(len(x), -1)": SAME_QUERY,
+        "asking = query.expand(len(x), 1, -1) → asking = query.expand(1, len(x), -1)": SAME_QUERY,
+        "query.expand(len(x), 1, -1) → query.expand(len(x), 2, -1)": SAME_QUERY,
+        "len(x) → len(mask)": "there are as many rows of the mask as texts",
+        "attention.scaled_dot_product_attention(asking, x, x, mask[:, None])[:, 0] → "
+        "attention.scaled_dot_product_attention(asking, x, x, mask[:, None])[:, -1]": SAME_QUERY,
+    },
+    "objectives.info_nce": {
+        "projection.dot_and_cosine(a, b)[1] → projection.dot_and_cosine(b, a)[1]": BOTH_WAYS,
+        "projection.dot_and_cosine(a, b)[1] → projection.dot_and_cosine(a, b)[-1]": "of two "
+        "results the second is the last",
+        "len(a) → len(b)": "every row has a partner, so there are as many of both",
     },
 }
 """For each part the mutants that are right as well, and why. "#2" is the second of its kind."""

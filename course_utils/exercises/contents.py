@@ -120,6 +120,13 @@ NOTEBOOKS = {
         "efficiency.bubble",
         "efficiency.mfu",
     ),
+    "15": (
+        "objectives.mask_tokens",
+        "objectives.span_corrupt",
+        "objectives.infill",
+        "objectives.attention_pool",
+        "objectives.info_nce",
+    ),
 }
 
 RETIRED: dict[str, str] = {

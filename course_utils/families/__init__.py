@@ -3,7 +3,8 @@
 To read in this order: `builders`, `llamas`, `neox`, `t5s`, `barts`, `speech` and `vision` (what
 they are made of), `cached` (how one goes on that reads a source), `renaming` and `rules_*` (their
 names and ours), `loading`, `comparing` and `parity` (the same numbers as theirs, by the cases in
-`cases_*`). `sentence_encoder` is a trained one, `pretrained` has the models that the course ships.
+`cases_*`). `sentence_encoder` is a trained one, with which `search` finds passages in notes, and
+`pretrained` has the models that the course ships.
 """
 
 from course_utils.families.barts import bart, bart_body

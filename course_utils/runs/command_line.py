@@ -1,8 +1,9 @@
-"""`python -m course_utils train` and `sample`: their arguments, and what they print."""
+"""`python -m course_utils train`, `sample`, `search`: their arguments, and what they print."""
 
 import argparse
 import os
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -12,6 +13,8 @@ from typing import cast
 import torch
 
 from course_utils import decoder, inference, sampling
+from course_utils.families import search as notes
+from course_utils.families import sentence_encoder
 from course_utils.runs import (
     building,
     checkpoints,
@@ -28,6 +31,7 @@ from course_utils.runs import (
     writing,
 )
 
+SHOWN = 160  # characters of a passage that was found
 STORY_CONTEXT = 256  # of the model that the course ships; no story is as long
 
 
@@ -390,3 +394,40 @@ def _generator(chosen: argparse.Namespace) -> torch.Generator:
     generator = torch.Generator()
     generator.seed() if chosen.seed is None else generator.manual_seed(seeds.for_torch(chosen.seed))
     return generator
+
+
+# --- search --------------------------------------------------------------------------------------
+
+
+def add_search(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `search`."""
+    parser.add_argument("folder", type=Path, help="a folder of text notes, or one file")
+    parser.add_argument("words", help="what you look for, in your own words")
+    parser.add_argument("--best", type=_number(int, 1), default=5, help="so many passages")
+
+
+def search(chosen: argparse.Namespace) -> int:
+    """Print the passages that are closest to the words, each with its file and line."""
+    if not chosen.words.strip():
+        raise WrongInput('words: say what you look for, such as "when to water the roses"')
+    if not chosen.folder.exists():
+        raise WrongInput(f"folder: there is no folder or file {chosen.folder}")
+    with _input():
+        model = _minilm()
+        notes.check_words(chosen.words, model.tokenizer)
+        passages = notes.passages(chosen.folder, model.tokenizer)
+    n_files = len({passage.file for passage in passages})
+    _note(f"{len(passages)} passages of {n_files} files")
+    with kernels.fused():
+        for cosine, passage in notes.closest(model, passages, chosen.words, chosen.best):
+            print(f"{cosine:5.2f}  {passage.file}:{passage.line}")
+            print(f"       {textwrap.shorten(passage.text, SHOWN, placeholder=' …')}")
+    return 0
+
+
+def _minilm() -> sentence_encoder.SentenceEncoder:
+    try:
+        return sentence_encoder.minilm()
+    except ModuleNotFoundError as error:
+        missing = error.name and f"{error.name} is not installed: pip install {error.name}"
+        raise WrongInput(f"search: {missing or error}") from None

@@ -79,6 +79,7 @@ REGIONS = (
     Region("interpretability", "11", "Looking inside", 2, flows=False),
     Region("inference", "13", "Fast inference", 2, across=2, flows=False),
     Region("efficiency", "14", "Efficient training", 1, across=2, flows=False),
+    Region("objectives", "15", "Families: what is asked", 2, across=2, flows=False),
 )
 OTHER = Region(
     "", "", "More parts", 3, across=3, flows=False
