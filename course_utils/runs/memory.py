@@ -54,7 +54,9 @@ class _Made(TorchDispatchMode):
         super().__init__()
         self.sizes: dict[StorageWeakRef, int] = {}
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+    def __torch_dispatch__(
+        self, func: Callable, types: object, args: tuple = (), kwargs: dict | None = None
+    ) -> object:
         given = {StorageWeakRef(one.untyped_storage()) for one in _tensors((args, kwargs))}
         out = func(*args, **(kwargs or {}))
         for one in _tensors(out):

@@ -29,9 +29,10 @@ exercise = Exercise(
         "the list's entry.",
         "On the way back torch does not note what it computes: run the block under "
         "`torch.enable_grad()`. Keep `torch.get_rng_state()` from the beginning, and set it inside "
-        "`with torch.random.fork_rng():`, which puts back what was there. Keep "
-        "`torch.is_autocast_enabled(kind)` and `torch.get_autocast_dtype(kind)` as well, where "
-        "`kind` is `x.device.type`, for `torch.autocast(kind, dtype=…, enabled=…)`.",
+        "`with torch.random.fork_rng():`, which puts back what was there.",
+        "With `kind = x.device.type`, keep `torch.is_autocast_enabled(kind)` and "
+        "`torch.get_autocast_dtype(kind)` from the beginning, and run the block again inside "
+        "`torch.autocast(kind, dtype=…, enabled=…)`.",
         "`places = itertools.count()`, `again = []`, then `with saved_tensors_hooks(lambda one: "
         "next(places), unpack): return block(x)`. In `unpack`: `if not again:` run the block, "
         "`again.append(one.detach())` for each tensor, and `return again[place]` at the end.",
@@ -514,7 +515,7 @@ def checkpointed_by_a_class_inside(block, x):
     class Recompute(torch.autograd.Function):
         @staticmethod
         def forward(ctx, x, anchor):
-            ctx.rng = torch.get_rng_state()
+            ctx.rng, ctx.cast = torch.get_rng_state(), _as_now()
             ctx.save_for_backward(x)
             with torch.no_grad():
                 return block(x)
@@ -524,7 +525,7 @@ def checkpointed_by_a_class_inside(block, x):
             (x,) = ctx.saved_tensors
             now = torch.get_rng_state()
             torch.set_rng_state(ctx.rng)
-            with torch.enable_grad():
+            with torch.enable_grad(), ctx.cast:
                 x = x.detach()
                 x.requires_grad = True
                 y = block(x)
@@ -539,10 +540,10 @@ def checkpointed_by_a_class_inside(block, x):
 def checkpointed_by_one_iterator(block, x):
     """Autograd asks for them in another order than it puts them aside: a list, not an iterator."""
     kept: list[Tensor] = []
-    state, count = torch.get_rng_state(), itertools.count()
+    state, count, cast = torch.get_rng_state(), itertools.count(), _as_now()
 
     def recompute():
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(), cast:
             torch.random.set_rng_state(state)
             hooks = saved_tensors_hooks(lambda t: kept.append(t.data), lambda t: t)
             with torch.set_grad_enabled(True), hooks:
