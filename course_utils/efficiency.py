@@ -26,17 +26,19 @@ def checkpointed(
 
     `block` is anything that can be called. The gradients of x and of the block's weights are those
     without it, also where x itself needs none. Dropout draws the same numbers again, and what is
-    drawn afterwards does not change. When the way back is over nothing is kept (Chen et al. 2016,
-    §4).
+    drawn afterwards does not change. Autocast is for the second run as it was for the first. Once
+    forward, once back; when the way back is over nothing is kept (Chen et al. 2016, §4).
     """
-    random_state = torch.get_rng_state()
+    random_state, kind = torch.get_rng_state(), x.device.type
+    narrow, dtype = torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
     places = itertools.count()
     again: list[Tensor] = []  # all that autograd would have kept, in its order
 
     def fetch(place: int) -> Tensor:
         if not again:
             keep = saved_tensors_hooks(lambda one: again.append(one.detach()), lambda one: one)
-            with torch.random.fork_rng(), torch.enable_grad(), keep:
+            as_before = torch.autocast(kind, dtype=dtype, enabled=narrow)
+            with torch.random.fork_rng(), torch.enable_grad(), as_before, keep:
                 torch.set_rng_state(random_state)
                 block(x)
         return again[place]

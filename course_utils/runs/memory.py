@@ -10,6 +10,9 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import checkpoint
 
 
@@ -30,6 +33,41 @@ def saved_bytes(model: nn.Module, run: Callable[[], Tensor]) -> int:
     with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
         run()
     return sum(kept.values())
+
+
+def held_bytes(run: Callable[[], object]) -> int:
+    """Bytes that were made by `run` and are in memory while what it returns is.
+
+    Nothing is asked of autograd, so this counts what a function holds for itself as well.
+    """
+    with _Made() as made:
+        held = run()
+    found = sum(size for one, size in made.sizes.items() if not one.expired())
+    del held
+    return found
+
+
+class _Made(TorchDispatchMode):
+    """Notes the storage of each tensor that is made, without keeping it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: dict[StorageWeakRef, int] = {}
+
+    def __torch_dispatch__(
+        self, func: Callable, types: object, args: tuple = (), kwargs: dict | None = None
+    ) -> object:
+        given = {StorageWeakRef(one.untyped_storage()) for one in _tensors((args, kwargs))}
+        out = func(*args, **(kwargs or {}))
+        for one in _tensors(out):
+            storage = one.untyped_storage()
+            if (place := StorageWeakRef(storage)) not in given:
+                self.sizes[place] = storage.nbytes()
+        return out
+
+
+def _tensors(what: object) -> list[Tensor]:
+    return [one for one in tree_leaves(what) if isinstance(one, Tensor)]
 
 
 @contextmanager

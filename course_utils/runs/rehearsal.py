@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -28,6 +29,7 @@ PRESET = presets.Preset(
 )  # fmt: skip
 DIES_AT = 5  # step; the newest checkpoint then is that of step 4
 SECONDS = 300  # far more than any of it takes, on a busy machine, too
+TELLS = "tells: "  # how a line begins that is printed at once
 
 
 class Stamp(NamedTuple):
@@ -45,8 +47,9 @@ class Stamp(NamedTuple):
 def start(folder: Path, *what: str, restarts: int = 0) -> str:
     """Have two processes do `what`, by the names of functions below, in `folder`; what was printed.
 
-    When one of them dies, all are started again, at most `restarts` times. Raises RuntimeError
-    where that does not help. None of them is left, whatever happens.
+    What the processes say with `tell` is printed at once. When one of them dies, all are started
+    again, at most `restarts` times. Raises RuntimeError where that does not help. None of them is
+    left, whatever happens.
     """
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     command += [f"--max-restarts={restarts}", "-m", __name__, str(folder), *what]
@@ -59,14 +62,29 @@ def start(folder: Path, *what: str, restarts: int = 0) -> str:
         text=True,
         encoding="utf-8",
     )
+    assert process.stdout is not None
+    lines, too_long = list[str](), threading.Timer(SECONDS, process.terminate)
+    too_long.start()
     try:
-        said, _ = process.communicate(timeout=SECONDS)
+        for line in process.stdout:
+            lines.append(line)
+            if line.startswith(TELLS):
+                print(line.removeprefix(TELLS), end="")
     finally:
+        too_long.cancel()
         process.terminate()  # torchrun then ends those that it has started
         process.wait()
+        process.stdout.close()
+    said = "".join(lines)
     if process.returncode:
         raise RuntimeError(f"{' '.join(what)} in two processes: {said[-2000:]}")
     return said
+
+
+def tell(what: str) -> None:
+    """Have a line printed where the processes were started, by the first of them."""
+    if os.environ["RANK"] == "0":
+        print(f"{TELLS}{what}", flush=True)
 
 
 # --- A run of the course's own -------------------------------------------------------------------
@@ -101,6 +119,7 @@ def modes(folder: Path) -> None:
 
     for mode in distributed.MODES:
         recipes.train(Stories(), PRESET, folder / mode, "cpu", parallel=mode)
+        tell(f"{mode}: done")
 
 
 def killed(folder: Path) -> None:
@@ -167,35 +186,6 @@ def step_with_exchange(
     return clock.stamps
 
 
-def step_in_stages(layers: nn.Module, rows: Tensor, n_parts: int) -> list[Stamp]:
-    """Forward and backward of this process's stage of two, for one part of the rows after another.
-
-    All parts go forward, then all go back (GPipe).
-    """
-    distributed = torch.distributed
-    other = 1 - distributed.get_rank()
-    is_first, clock = other == 1, Clock()
-    passed: list[tuple[Tensor, Tensor]] = []
-    for number, part in enumerate(rows.chunk(n_parts)):
-        x = part.clone()
-        if not is_first:
-            distributed.recv(x, other)
-        x.requires_grad_()
-        with clock.stamped("forward", number):
-            passed.append((x, layers(x)))
-        if is_first:
-            distributed.send(passed[-1][1].detach(), other)
-    for number, (before, after) in enumerate(passed):
-        gradient = torch.ones_like(after)
-        if is_first:
-            distributed.recv(gradient, other)
-        with clock.stamped("backward", number):
-            after.backward(gradient)
-        if not is_first:
-            distributed.send(_gradient(before), other)
-    return clock.stamps
-
-
 def stamps(folder: Path) -> None:
     """Both kinds of steps, each a few times, with what was exchanged. A file for each process."""
     torch.manual_seed(torch.distributed.get_rank())
@@ -208,10 +198,6 @@ def stamps(folder: Path) -> None:
                     layer.weight.grad = None
                 found.setdefault(name, []).append(step_with_exchange(layers, rows, link, at_once))
             found[f"{name}, gradient"] = [_gradient(layer.weight).sum().item() for layer in layers]
-    stage = nn.Sequential(*layers[:3])
-    for n_parts in (1, 2, 4, 8):
-        steps = [step_in_stages(stage, rows, n_parts) for _ in range(3)]
-        found[f"{n_parts} parts"] = steps
     path = folder / f"stamps_{torch.distributed.get_rank()}.json"
     path.write_text(json.dumps(found), encoding="utf-8")
 

@@ -54,6 +54,23 @@ def test_blocks_that_run_twice_give_the_same_to_the_last_bit(other):
     assert all(map(torch.equal, ours, theirs))
 
 
+@pytest.mark.parametrize("around_all", [False, True])
+def test_autocast_around_the_way_forward_is_there_on_the_way_back(around_all):
+    layers, x = blocks(2), normal(2, 5, 12)
+
+    def found(run):
+        def narrow(layer, y):
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                return run(layer, y)
+
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=around_all):
+            return there_and_back(narrow, layers, x)
+
+    ours = found(efficiency.checkpointed)
+    theirs = found(lambda layer, y: checkpoint(layer, y, use_reentrant=False))
+    assert all(map(torch.equal, ours, theirs))
+
+
 def test_one_within_another():
     layers, x = blocks(2), normal(2, 5, 12)
 

@@ -71,6 +71,15 @@ def gradients(model: nn.Module) -> list[Tensor]:
 # --- saved_bytes ---------------------------------------------------------------------------------
 
 
+def test_what_a_run_holds_is_what_it_made_and_still_has():
+    layer, x = nn.Linear(5, 7), torch.randn(3, 5, requires_grad=True)
+    assert memory.held_bytes(lambda: None) == 0
+    assert memory.held_bytes(lambda: layer(x)) == 3 * 7 * FLOAT  # x and the weights were there
+    assert memory.held_bytes(lambda: layer(x).T[1:]) == 3 * 7 * FLOAT  # views of the same
+    assert memory.held_bytes(lambda: (layer(x) * 2).relu()) == 3 * 7 * FLOAT  # by autograd alone
+    assert memory.held_bytes(lambda: layer(x).exp().sum()) == (3 * 7 + 1) * FLOAT
+
+
 def test_a_product_keeps_what_went_into_it():
     layer, x = nn.Linear(5, 7), torch.randn(3, 5)
     assert memory.saved_bytes(layer, lambda: layer(x)) == x.numel() * FLOAT

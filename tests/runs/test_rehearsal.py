@@ -33,13 +33,6 @@ def test_a_layer_is_exchanged_when_its_gradient_is_there(stamps):
             assert all(began[i] >= max(ready[i], first_ready) for i in began)
 
 
-def test_a_stage_has_every_part_forward_and_back(stamps):
-    for n_parts in (1, 2, 4, 8):
-        for step in (step for process in stamps for step in process[f"{n_parts} parts"]):
-            done = [(one.what, one.number) for one in step]
-            assert done == [(what, i) for what in ("forward", "backward") for i in range(n_parts)]
-
-
 def test_where_nothing_is_started_again_nothing_is_left(tmp_path: Path):
     with pytest.raises(RuntimeError, match=r"killed in two processes: (.|\n)*exitcode: -9"):
         rehearsal.start(tmp_path, "killed")

@@ -3,7 +3,7 @@
 import gc
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -30,6 +30,9 @@ exercise = Exercise(
         "On the way back torch does not note what it computes: run the block under "
         "`torch.enable_grad()`. Keep `torch.get_rng_state()` from the beginning, and set it inside "
         "`with torch.random.fork_rng():`, which puts back what was there.",
+        "With `kind = x.device.type`, keep `torch.is_autocast_enabled(kind)` and "
+        "`torch.get_autocast_dtype(kind)` from the beginning, and run the block again inside "
+        "`torch.autocast(kind, dtype=…, enabled=…)`.",
         "`places = itertools.count()`, `again = []`, then `with saved_tensors_hooks(lambda one: "
         "next(places), unpack): return block(x)`. In `unpack`: `if not again:` run the block, "
         "`again.append(one.detach())` for each tensor, and `return again[place]` at the end.",
@@ -109,6 +112,10 @@ def cases() -> list[Case]:
         "`block` is anything that can be called: it may have no `parameters()`, and learn all the "
         "same."
     )
+    cast = (
+        "Autocast is around the way forward alone, as torch asks. Keep what it was, and have it "
+        "again for the second run: else its numbers are of another type."
+    )
     several = (
         "Every call is alone: another block, or the same one with another `x`, has inner numbers "
         "and a random state of its own."
@@ -126,6 +133,7 @@ def cases() -> list[Case]:
         case("drawn afterwards", normal(5, 3), 6, p=0.4, draws=4, next_draw=True, point=afterwards),
         case("x needs no gradient", normal(5, 2), 3, needs=False, point=needs_none),
         case("x needs none, dropout", normal(4, 6), 7, p=0.6, draws=1, needs=False, point=dropped),
+        case("under autocast", normal(4, 7), 5, cast=True, point=cast),
         case("a function", normal(3, 6), 4, plain=True, point=any_function),
         case(
             "three blocks",
@@ -164,6 +172,7 @@ def _use(
     twice: bool = False,
     left_over: float = 0.0,
     no_grad: bool = False,
+    cast: bool = False,
     **weights: Tensor,
 ) -> tuple[Tensor, ...]:
     """Output, gradients, and what is drawn next, where that is asked."""
@@ -174,7 +183,8 @@ def _use(
     for weight in learned if left_over else ():
         weight.grad = torch.full_like(weight, left_over)
     y = x
-    with torch.no_grad() if no_grad else nullcontext():
+    narrow = torch.autocast("cpu", dtype=torch.bfloat16, enabled=cast)
+    with torch.no_grad() if no_grad else nullcontext(), narrow:
         for block in blocks * (1 + twice):
             y = part(block.__call__ if plain else block, y)
             if not isinstance(y, Tensor):
@@ -220,7 +230,15 @@ def _gradient(name: str, one: Tensor) -> Tensor:
 def _go_back(y: Tensor) -> None:
     if not y.requires_grad:
         raise Wrong("Your output needs no gradient, so there is no way back from it.")
-    y.backward(inputs.normal(*y.shape, seed=9, dtype=y.dtype))
+    try:
+        y.backward(inputs.normal(*y.shape, seed=9, dtype=y.dtype))
+    except RuntimeError as error:
+        if "same dtype" not in str(error):
+            raise
+        raise Wrong(
+            "On the way back the numbers of your second run are of another type than those of the "
+            "first: was it under the same autocast?"
+        ) from error
 
 
 def _refuse_to_keep(block: Block, way: str, wanted: str) -> None:
@@ -266,6 +284,12 @@ def _drawn_from(state: Tensor) -> Iterator[None]:
         yield
 
 
+def _as_now() -> AbstractContextManager:
+    """Autocast as it is now, for later."""
+    enabled, dtype = torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")
+    return torch.autocast("cpu", dtype=dtype, enabled=enabled)
+
+
 class Again(torch.autograd.Function):
     """The usual way: `again` is a context for the second run, `give` what is done with its output.
 
@@ -273,19 +297,19 @@ class Again(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, x, _, block, again, give):
+    def forward(ctx, x, _, block, again, give, cast):
         ctx.save_for_backward(x)
         ctx.block, ctx.needs, ctx.give = block, x.requires_grad, give
-        ctx.again = again(torch.get_rng_state())
+        ctx.again, ctx.cast = again(torch.get_rng_state()), cast()
         return block(x)
 
     @staticmethod
     def backward(ctx, gradient):
         x = ctx.saved_tensors[0].detach().requires_grad_()
-        with ctx.again(), torch.enable_grad():
+        with ctx.again(), torch.enable_grad(), ctx.cast:
             y = ctx.block(x)
         ctx.give(x, y, gradient)
-        return (x.grad if ctx.needs else None), None, None, None, None
+        return (x.grad if ctx.needs else None), None, None, None, None, None
 
 
 def _same_draws(state):
@@ -296,9 +320,9 @@ def _give_back(x, y, gradient):
     y.backward(gradient)
 
 
-def in_steps(block, x, again=_same_draws, give=_give_back, always=True):
+def in_steps(block, x, again=_same_draws, give=_give_back, always=True, cast=_as_now):
     """Right. Each mistake does one of the steps otherwise."""
-    return Again.apply(x, torch.zeros(1, requires_grad=always), block, again, give)
+    return Again.apply(x, torch.zeros(1, requires_grad=always), block, again, give, cast)
 
 
 @exercise.mistake(
@@ -362,6 +386,14 @@ def state_kept_too_late(block, x):
         return y
 
     return in_steps(run, x, again=lambda state: lambda: _drawn_from(late[0]))
+
+
+@exercise.mistake(
+    "The second run is not under the autocast of the first, since that ends with the way forward. "
+    "Keep what it was before the block runs, and enter it again."
+)
+def autocast_forgotten(block, x):
+    return in_steps(block, x, cast=nullcontext)
 
 
 @exercise.mistake(
@@ -434,7 +466,7 @@ def runs_twice_forward(block, x):
 
 def by_hooks(block, x, once=True, kept=torch.Tensor.detach):
     """With a dictionary, and the state put back by hand."""
-    before = torch.get_rng_state()
+    before, cast = torch.get_rng_state(), _as_now()
     numbers: list[int] = []
     found: dict[int, Tensor] = {}
 
@@ -451,7 +483,8 @@ def by_hooks(block, x, once=True, kept=torch.Tensor.detach):
             def note(tensor):
                 found[next(places)] = kept(tensor)
 
-            with torch.enable_grad(), saved_tensors_hooks(note, lambda nothing: nothing):
+            keep = saved_tensors_hooks(note, lambda nothing: nothing)
+            with torch.enable_grad(), cast, keep:
                 block(x)
             torch.set_rng_state(now)
         return found[number]
@@ -482,7 +515,7 @@ def checkpointed_by_a_class_inside(block, x):
     class Recompute(torch.autograd.Function):
         @staticmethod
         def forward(ctx, x, anchor):
-            ctx.rng = torch.get_rng_state()
+            ctx.rng, ctx.cast = torch.get_rng_state(), _as_now()
             ctx.save_for_backward(x)
             with torch.no_grad():
                 return block(x)
@@ -492,7 +525,7 @@ def checkpointed_by_a_class_inside(block, x):
             (x,) = ctx.saved_tensors
             now = torch.get_rng_state()
             torch.set_rng_state(ctx.rng)
-            with torch.enable_grad():
+            with torch.enable_grad(), ctx.cast:
                 x = x.detach()
                 x.requires_grad = True
                 y = block(x)
@@ -507,10 +540,10 @@ def checkpointed_by_a_class_inside(block, x):
 def checkpointed_by_one_iterator(block, x):
     """Autograd asks for them in another order than it puts them aside: a list, not an iterator."""
     kept: list[Tensor] = []
-    state, count = torch.get_rng_state(), itertools.count()
+    state, count, cast = torch.get_rng_state(), itertools.count(), _as_now()
 
     def recompute():
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(), cast:
             torch.random.set_rng_state(state)
             hooks = saved_tensors_hooks(lambda t: kept.append(t.data), lambda t: t)
             with torch.set_grad_enabled(True), hooks:
