@@ -510,6 +510,54 @@ def without_previous(model: decoder.GPT) -> Row:
     return left
 
 
+@torch.no_grad()
+def composition() -> list[Row]:
+    """What layer 1 of the two-layer models reads from layer 0, and which of its heads copies.
+
+    "reads": queries, keys or values made of the bare embedding instead (Elhage et al. 2021), loss
+    and induction score. "without": loss without each head of layer 1, and without both, each
+    at 0 and at what it gives in other texts; the head with the higher induction score first.
+    "copies": how often such a head, looking at a token, makes it the likeliest of all.
+    """
+    return [{"seed": seed} | composed(_grown(seed)) for seed in SEEDS]
+
+
+@torch.enable_grad()
+def _grown(seed: int) -> decoder.GPT:
+    return grow(2, seed, range(10, 30))[0]
+
+
+def composed(model: Any) -> Row:
+    """A row of `composition`."""
+    rows = repeating(32, PERIOD, torch.Generator().manual_seed(100 + PERIOD))[:, :-1]
+    block, reads = model.blocks[1], {}
+    bare = block.norm(model.embed(rows))
+    for name in ("w_q", "w_k", "w_v"):
+        part = getattr(block.attention, name)
+        with interpretability.patch(part, part(bare), range(rows.shape[1])):
+            score = scores_of(model, PERIOD)["induction"][1].max().item()
+            reads[name] = {"loss": round(repeated(model, PERIOD), 3), "induction": round(score, 3)}
+    heads = scores_of(model, PERIOD)["induction"][1].argsort(descending=True).tolist()
+    other = repeating(32, PERIOD, torch.Generator().manual_seed(7))[:, :-1]
+    given, without = interpretability.head_outputs(model, other)[1], {}
+    for name, off in (("first", heads[:1]), ("second", heads[1:]), ("both", heads)):
+        for way in ("zero", "resampled"):
+            there = {(1, n): None if way == "zero" else given[:, :, n] for n in off}
+            with interpretability.ablate_heads(model, there):
+                without[f"{name}, {way}"] = round(repeated(model, PERIOD), 3)
+    return {"reads": reads, "without": without, "copies": [copies(model, n) for n in heads]}
+
+
+def copies(model: Any, head: int) -> float:
+    """The share of tokens that this head of layer 1 makes likeliest where it looks at them."""
+    tokens, block = torch.arange(WORDS), model.blocks[1]
+    x = block.norm(model.embed(tokens))[:, None]
+    _, _, value = block.attention.heads(x, x)
+    written = value[:, head, 0] @ block.attention.w_o.weight.unflatten(-1, (2, 32))[:, head].T
+    said = model.head(written * model.norm.weight).argmax(-1)
+    return (said == tokens).double().mean().item()
+
+
 def plateau() -> list[Row]:
     """Three rates: two layers with 240 steps, one layer with twice as many."""
     return [
@@ -520,7 +568,8 @@ def plateau() -> list[Row]:
 
 
 EXPERIMENTS = {
-    each.__name__: each for each in (circuits, looks, agreement, autoencoder, growing, plateau)
+    each.__name__: each
+    for each in (circuits, looks, agreement, autoencoder, growing, composition, plateau)
 }
 
 
