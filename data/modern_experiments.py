@@ -118,7 +118,7 @@ def experts() -> decoder.GPT:
 
 
 def mixtral() -> decoder.GPT:
-    """Eight experts in a block like Mixtral's. The routers begin at 0: no expert is preferred."""
+    """Eight experts in a block like Mixtral's. Routers begin at 0: ties decide at first."""
     mixed = partial(modern.MixtureOfExperts, D_MODEL, 86, 8, 2)
     attend = partial(GroupedAttention, D_MODEL, N_HEADS, N_HEADS)
     model = gpt(attend, mixed, modern.RMSNorm, learned_positions=False)
@@ -357,6 +357,11 @@ def again() -> list[dict[str, Any]]:
 def one_head_again() -> list[dict[str, Any]]:
     """One head of 16, chosen after looking, once more with fresh seeds."""
     return each(of_model, ("one head of 16",), (SHARE,), FRESH)
+
+
+def shared_again() -> list[dict[str, Any]]:
+    """One shared head with RoPE, to hold against RoPE alone, with fresh seeds."""
+    return each(of_model, ("MQA and RoPE",), (SHARE,), FRESH)
 
 
 def adamw_alone() -> list[dict[str, Any]]:
@@ -745,6 +750,7 @@ EXPERIMENTS = {
             kinds_of_attention,
             adamw_alone,
             one_head_again,
+            shared_again,
             lowest,
             recall,
         ),
