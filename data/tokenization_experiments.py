@@ -297,11 +297,11 @@ def below(draw: random.Random) -> tuple[int, int]:
 
 
 def sums() -> list[dict[str, Any]]:
-    """Sums of numbers below 1,000, cut in four ways; and easier sums, cut in the last way.
+    """Sums of numbers below 1,000, cut in five ways; and easier sums, cut in the last way.
 
-    Digit by digit; by the notebook's tokenizer; two digits a token from the right (so always at the
-    hundreds), or from the left. The easier sums have no answer of four digits, and then no number
-    that has not three.
+    Digit by digit; by the notebook's tokenizer; two digits a token from the right, with zeros in
+    front (so always at the hundreds) or without, or from the left. The easier
+    sums have no answer of four digits, and then no number that has not three.
     """
     ways = cuts()
     return [added(kind, *ways[kind], seed) for kind in ways for seed in SEEDS]
@@ -318,6 +318,10 @@ def cuts() -> dict[str, tuple[dict[int, list[str]], Callable[[random.Random], tu
             {number: [f"Ġ{number // 100}", f"{number % 100:02}"] for number in range(2000)},
             any_two,
         ),
+        "right pairs": (
+            {number: two_from_the_right(str(number)) for number in range(2000)},
+            any_two,
+        ),
         "left pairs": (left_pairs, any_two),
         "left pairs, sum below 1,000": ({n: left_pairs[n] for n in range(1000)}, below),
         "left pairs, three digits": ({n: left_pairs[n] for n in range(100, 1000)}, three_digits),
@@ -327,6 +331,11 @@ def cuts() -> dict[str, tuple[dict[int, list[str]], Callable[[random.Random], tu
 def two_by_two(digits: str) -> list[str]:
     """Two digits a token, from the left, the last alone where one is left."""
     return [f"Ġ{digits[:2]}", *(digits[place : place + 2] for place in range(2, len(digits), 2))]
+
+
+def two_from_the_right(digits: str) -> list[str]:
+    """Two digits a token, from the right, and no zeros in front. For at most four digits."""
+    return [f"Ġ{digits[:-2]}", digits[-2:]] if len(digits) > 2 else [f"Ġ{digits}"]
 
 
 def added(

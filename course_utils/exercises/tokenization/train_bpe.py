@@ -13,12 +13,12 @@ exercise = Exercise(
     used_by="the comparison with `tokenization.train_fast`, which gives the same merges sooner",
     hints=(
         "Begin with `split = {tuple(word): n_times for word, n_times in words.items()}` and with "
-        "the vocabulary, a list: the sorted characters of all words.",
+        "the vocabulary, a table from symbol to id: `_alphabet(words)`.",
         "In a loop, as long as the vocabulary is too small: `count_pairs(split)`, find the best "
-        "pair, append it to the merges, `merge_pair` in every word, and append the new symbol to "
-        "the vocabulary.",
+        "pair, append it to the merges, `merge_pair` in every word, and give the new symbol the "
+        "next id, if it is not in the vocabulary.",
         "The best pair is that with the smallest `(-count, id of the left symbol, id of the right "
-        "symbol)`, where an id is a place in the vocabulary: `min(counts, key=…)`.",
+        "symbol)`, where the vocabulary has the ids: `min(counts, key=…)`.",
         "Stop before you merge where there are no pairs, or where the best count is below "
         "`min_frequency`.",
     ),
