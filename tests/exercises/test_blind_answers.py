@@ -25,6 +25,7 @@ NOT_ASKED = {
     "tokenization.bpe_encode#a1": "one place at a time, as the `tokenizers` library does: the same "
     "for all merges that a training gives",
     "modern.route#p1": "the same, but where two probabilities are so small that both are 0",
+    "efficiency.scaled_step#a2": "a norm is infinite only of gradients that float16 cannot hold",
 }
 """Taken for wrong by who wrote them, and accepted: the reason."""
 
