@@ -6,6 +6,7 @@ from course_utils.views.colour import BLUE, GREEN, GREY, INK, ORANGE, PURPLE
 
 __all__ = ["BLUE", "GREEN", "GREY", "INK", "ORANGE", "PURPLE"]
 PALE = "#f4f4f4"
+MINE = "#fdf1e7"  # behind what the learner writes
 ON_PAGE = 0.95  # width on the page, as a share of the drawing's own: its letters match the text
 
 
@@ -23,6 +24,17 @@ def box(x: float, y: float, width: float, height: float, edge: str = INK, fill: 
     """A rounded box with its upper left corner at x, y."""
     place = f'x="{x}" y="{y}" width="{width}" height="{height}" rx="6"'
     return f'<rect {place} fill="{fill}" stroke="{edge}" stroke-width="2"/>'
+
+
+def note(x: float, y: float, width: float, first: str, second: str) -> str:
+    """An orange box with what the learner writes, and where."""
+    return "".join(
+        (
+            box(x, y, width, 52, ORANGE, MINE),
+            middle(x + width / 2, y + 22, first, ORANGE, 15),
+            middle(x + width / 2, y + 42, second, ORANGE, 12),
+        )
+    )
 
 
 def arrow(x1: float, y1: float, x2: float, y2: float, colour: str = INK) -> str:

@@ -5,10 +5,9 @@ Run `python images/efficiency.py` to write the picture again.
 
 from pathlib import Path
 
-from drawing import BLUE, GREY, INK, ORANGE, PALE, arrow, box, middle, page, text
+from drawing import BLUE, GREY, INK, ORANGE, PALE, arrow, box, middle, note, page, text
 
 WIDTH, HEIGHT = 900, 400
-MINE = "#fdf1e7"
 
 TITLE = "What fills a machine in training, and three ways to share a step"
 DESCRIPTION = (
@@ -23,17 +22,6 @@ DESCRIPTION = (
     "and some wait (bubble, section 6). At the bottom, in orange: how much of the machine is used "
     "(mfu, section 10)."
 )
-
-
-def note(x: float, y: float, width: float, first: str, second: str) -> str:
-    """An orange box with what is written, and where."""
-    return "".join(
-        (
-            box(x, y, width, 50, ORANGE, MINE),
-            middle(x + width / 2, y + 21, first, ORANGE, 15),
-            middle(x + width / 2, y + 41, second, ORANGE, 12),
-        )
-    )
 
 
 def machine(x: float, y: float, first: str, second: str) -> str:

@@ -5,10 +5,9 @@ Run `python images/inference.py` to write the picture again.
 
 from pathlib import Path
 
-from drawing import BLUE, GREY, INK, ORANGE, PALE, arrow, box, middle, page, text
+from drawing import BLUE, GREY, INK, ORANGE, PALE, arrow, box, middle, note, page, text
 
 WIDTH, HEIGHT = 900, 372
-MINE = "#fdf1e7"
 
 TITLE = "One round of writing, what it reads, and four places to save"
 DESCRIPTION = (
@@ -21,17 +20,6 @@ DESCRIPTION = (
     "(section 3); a draft, above the arithmetic, that guesses several tokens for one reading "
     "(section 4); and the least time of a round, by bytes or by FLOPs, at the arrow (section 1)."
 )
-
-
-def note(x: float, y: float, width: float, first: str, second: str) -> str:
-    """An orange box with what is written, and where."""
-    return "".join(
-        (
-            box(x, y, width, 52, ORANGE, MINE),
-            middle(x + width / 2, y + 22, first, ORANGE, 15),
-            middle(x + width / 2, y + 42, second, ORANGE, 12),
-        )
-    )
 
 
 def picture() -> str:
